@@ -1,0 +1,187 @@
+"""From a sharp photo to a degraded one a quarter of its size: the Real-ESRGAN two-order process and the paper's four cases.
+
+Pure functions of (picture, settings, generator). Pictures are float32 tensors (3, H, W) in [0, 1]; generators are NumPy's.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from addsr.data.kernels import SHAPES, gaussian_kernel, sinc_kernel
+from addsr.image.resize import resize
+
+Range = tuple[float, float]
+CASES = ("bicubic", "blur", "noise", "mix")
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """One of the two orders. Sigmas of noise are in levels of 255, JPEG qualities those of libjpeg.
+
+    Attributes:
+        blur_probability: how often the stage blurs at all.
+        sinc_probability: how often its blur is a sinc filter.
+        sigma: standard deviation of the blur in pixels.
+        resize_probabilities: enlarge, shrink, keep.
+        resize_range: the smallest and the largest factor.
+        gaussian_probability: Gaussian noise this often, else Poisson noise.
+        gaussian_sigma, poisson_scale: strength of the noise.
+        gray_probability: the same noise in all channels this often.
+        jpeg_quality: lowest and highest.
+    """
+
+    blur_probability: float
+    sinc_probability: float
+    sigma: Range
+    resize_probabilities: tuple[float, float, float]
+    resize_range: Range
+    gaussian_probability: float
+    gaussian_sigma: Range
+    poisson_scale: Range
+    gray_probability: float
+    jpeg_quality: Range
+
+
+@dataclass(frozen=True)
+class DegradationSettings:
+    """The numbers of the released AddSR/SeeSR training pairs (docs: OFFICIAL, section 10), one by one."""
+
+    first: StageSettings = StageSettings(
+        1.0, 0.1, (0.2, 3.0), (0.2, 0.7, 0.1), (0.15, 1.5), 0.5, (1, 30), (0.05, 3.0), 0.4, (30, 95)
+    )
+    second: StageSettings = StageSettings(
+        0.8, 0.1, (0.2, 1.5), (0.3, 0.4, 0.3), (0.3, 1.2), 0.5, (1, 25), (0.05, 2.5), 0.4, (30, 95)
+    )
+    kernel_sizes: Sequence[int] = tuple(range(7, 22, 2))
+    shape_probabilities: Sequence[float] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
+    beta_generalized: Range = (0.5, 4.0)
+    beta_plateau: Range = (1.0, 2.0)
+    final_sinc_probability: float = 0.8
+    scale: int = 4
+
+
+def filter2d(picture: torch.Tensor, kernel: np.ndarray) -> torch.Tensor:
+    """Correlation with an odd square kernel at reflected borders, through the FFT (kernels reach 21×21)."""
+    pad = kernel.shape[0] // 2
+    padded = F.pad(picture[None], (pad,) * 4, mode="reflect")[0]
+    size = padded.shape[-2:]
+    transform = torch.fft.rfft2(torch.from_numpy(kernel), s=size).conj()  # conj: correlation, not convolution
+    filtered = torch.fft.irfft2(torch.fft.rfft2(padded) * transform, s=size)
+    return filtered[:, : picture.shape[1], : picture.shape[2]]
+
+
+def jpeg(picture: torch.Tensor, quality: int) -> torch.Tensor:
+    """Through libjpeg (Pillow's default 4:2:0) and back."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_uint8(picture)).save(buffer, "JPEG", quality=quality)
+    return from_uint8(np.asarray(Image.open(buffer)))
+
+
+def to_uint8(picture: torch.Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] -> (H, W, 3) uint8, rounded."""
+    return picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def from_uint8(pixels: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float().div_(255)
+
+
+def add_gaussian_noise(picture: torch.Tensor, sigma: float, gray: bool, rng: np.random.Generator) -> torch.Tensor:
+    """`sigma` in levels of 255."""
+    noise = rng.standard_normal((1 if gray else 3, *picture.shape[1:]), dtype=np.float32)
+    return picture + torch.from_numpy(noise) * (sigma / 255)
+
+
+def add_poisson_noise(picture: torch.Tensor, scale: float, gray: bool, rng: np.random.Generator) -> torch.Tensor:
+    """Shot noise: of variance value / levels, times scale²; `levels` is the power of two above the count of values."""
+    signal = picture.clamp(0, 1)
+    if gray:
+        signal = (signal * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
+    distinct = len(np.unique(signal.mul(255).round().byte().numpy()))
+    levels = 2 ** np.ceil(np.log2(max(2, distinct)))
+    noisy = rng.poisson(signal.numpy() * levels) / levels
+    return picture + (torch.from_numpy(noisy.astype(np.float32)) - signal) * scale
+
+
+def _interpolate(picture: torch.Tensor, size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
+    """One of area, bilinear and bicubic, without antialiasing (as OpenCV resizes, and so the original process)."""
+    mode = ("area", "bilinear", "bicubic")[rng.integers(3)]
+    return F.interpolate(picture[None], size=size, mode=mode)[0]
+
+
+def _blur_kernel(stage: StageSettings, settings: DegradationSettings, rng: np.random.Generator) -> np.ndarray:
+    size = int(rng.choice(settings.kernel_sizes))
+    if rng.random() < stage.sinc_probability:
+        return sinc_kernel(size, rng.uniform(np.pi / 3 if size < 13 else np.pi / 5, np.pi))
+    shape = SHAPES[rng.choice(len(SHAPES), p=settings.shape_probabilities)]
+    sigma_x = sigma_y = rng.uniform(*stage.sigma)
+    rotation = 0.0
+    if shape.endswith("aniso"):
+        sigma_y, rotation = rng.uniform(*stage.sigma), rng.uniform(-np.pi, np.pi)
+    if not shape.startswith(("generalized", "plateau")):
+        return gaussian_kernel(size, sigma_x, sigma_y, rotation)
+    low, high = settings.beta_plateau if shape.startswith("plateau") else settings.beta_generalized
+    beta = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)
+    return gaussian_kernel(size, sigma_x, sigma_y, rotation, shape=shape.split("_")[0], beta=beta)
+
+
+def _resize_factor(stage: StageSettings, rng: np.random.Generator) -> float:
+    kind = rng.choice(3, p=stage.resize_probabilities)
+    low, high = stage.resize_range
+    return float((rng.uniform(1, high), rng.uniform(low, 1), 1.0)[kind])
+
+
+def _noise(picture: torch.Tensor, stage: StageSettings, rng: np.random.Generator) -> torch.Tensor:
+    gray = rng.random() < stage.gray_probability
+    if rng.random() < stage.gaussian_probability:
+        return add_gaussian_noise(picture, rng.uniform(*stage.gaussian_sigma), gray, rng)
+    return add_poisson_noise(picture, rng.uniform(*stage.poisson_scale), gray, rng)
+
+
+def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.random.Generator) -> torch.Tensor:
+    """Real-ESRGAN's high-order process: (3, H, W) in [0, 1], sides divisible by the scale -> (3, H/4, W/4), 8-bit values."""
+    height, width = picture.shape[1:]
+    small = (height // settings.scale, width // settings.scale)
+
+    first = settings.first
+    out = filter2d(picture, _blur_kernel(first, settings, rng)) if rng.random() < first.blur_probability else picture
+    factor = _resize_factor(first, rng)
+    out = _interpolate(out, (max(8, int(height * factor)), max(8, int(width * factor))), rng)
+    out = jpeg(_noise(out, first, rng), int(rng.integers(*first.jpeg_quality, endpoint=True)))
+
+    second = settings.second
+    if rng.random() < second.blur_probability and min(out.shape[1:]) > 21:
+        out = filter2d(out, _blur_kernel(second, settings, rng))
+    factor = _resize_factor(second, rng)
+    out = _interpolate(out, (max(8, int(small[0] * factor)), max(8, int(small[1] * factor))), rng)
+    out = _noise(out, second, rng)
+
+    def shrink(x: torch.Tensor) -> torch.Tensor:
+        x = _interpolate(x, small, rng)
+        if rng.random() >= settings.final_sinc_probability:
+            return x
+        return filter2d(x, sinc_kernel(int(rng.choice(settings.kernel_sizes)), rng.uniform(np.pi / 3, np.pi)))
+
+    quality = int(rng.integers(*second.jpeg_quality, endpoint=True))
+    out = jpeg(shrink(out), quality) if rng.random() < 0.5 else shrink(jpeg(out, quality))
+    return from_uint8(to_uint8(out))
+
+
+def fixed_case(picture: torch.Tensor, case: str, rng: np.random.Generator, scale: int = 4) -> torch.Tensor:
+    """The AddSR paper's Table 2: `bicubic`; `blur` (sigma 2); `noise` (sigma 40); `mix` (blur 2, noise 20, JPEG 50)."""
+    if case not in CASES:
+        raise ValueError(f"unknown case {case!r}: expected one of {', '.join(CASES)}")
+    if case in ("blur", "mix"):
+        picture = filter2d(picture, gaussian_kernel(17, 2.0, 2.0, 0.0))
+    out = resize(picture, (picture.shape[1] // scale, picture.shape[2] // scale))
+    if case == "noise":
+        out = add_gaussian_noise(out, 40, False, rng)
+    if case == "mix":
+        out = jpeg(add_gaussian_noise(out, 20, False, rng), 50)
+    return from_uint8(to_uint8(out))

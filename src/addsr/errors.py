@@ -1,0 +1,21 @@
+"""Errors with a message for the person who ran the command: one sentence that names the input and the limit."""
+
+
+class AddSRError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class InputImageError(AddSRError):
+    """A picture cannot be read, or is of a kind or size that is not accepted."""
+
+
+class OutputError(AddSRError):
+    """A result cannot be written where it was asked for."""
+
+
+class ModelError(AddSRError):
+    """A model is unknown, incomplete or damaged."""
+
+
+class DataError(AddSRError):
+    """Training data is missing or unusable."""

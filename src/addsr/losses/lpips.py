@@ -1,0 +1,56 @@
+"""LPIPS v0.1 (Zhang et al. 2018) on SqueezeNet or AlexNet features, as a differentiable loss.
+
+The networks are data: a safetensors file with the backbone's convolutions (`conv0`, `fire1.squeeze`, …) and the linear
+heads (`lin0`, …); none is bundled.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+# SqueezeNet 1.1: the fire modules after each pooling; a feature map is taken at the end of every group.
+_FIRE_GROUPS = (((1, 2), True), ((3, 4), True), ((5,), True), ((6,), False), ((7,), False), ((8,), False))
+
+
+class SqueezeLPIPS(nn.Module):
+    """forward(a, b): pictures (N, 3, H, W) in [0, 1], sides of at least 32 -> distances (N,)."""
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        for key, value in load_file(weights).items():
+            if value.ndim == 4:
+                value = value.contiguous(memory_format=torch.channels_last)
+            self.register_buffer(key.replace(".", "_"), value, persistent=False)
+        mean, std = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+
+    def _conv(self, x: torch.Tensor, name: str, stride: int = 1, padding: int = 0) -> torch.Tensor:
+        weight, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
+        return F.relu(F.conv2d(x, weight, bias, stride=stride, padding=padding))
+
+    def features(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Unit-length features of the seven taps."""
+        x = self._conv((x * 2 - 1 - self.get_buffer("mean")) / self.get_buffer("std"), "conv0", stride=2)
+        taps = [x]
+        for fires, pooled in _FIRE_GROUPS:
+            if pooled:
+                x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+            for n in fires:
+                squeezed = self._conv(x, f"fire{n}_squeeze")
+                wide = self._conv(squeezed, f"fire{n}_expand3x3", padding=1)
+                x = torch.cat([self._conv(squeezed, f"fire{n}_expand1x1"), wide], 1)
+            taps.append(x)
+        return [tap / (tap.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for tap in taps]
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            reference = self.features(b)
+        distances = [
+            F.conv2d((x - y).pow(2), self.get_buffer(f"lin{i}_weight")).mean((1, 2, 3))
+            for i, (x, y) in enumerate(zip(self.features(a), reference, strict=True))
+        ]
+        return torch.stack(distances).sum(0)

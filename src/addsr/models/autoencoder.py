@@ -1,0 +1,72 @@
+"""The compact model's autoencoder: factor-4 latents of many channels, and no convolution at full resolution."""
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+
+from addsr.models.normalization import use_channel_norm
+
+
+class ResidualStack(nn.Module):
+    """conv_in, residual blocks, conv_out, all at one resolution."""
+
+    def __init__(self, in_channels: int, width: int, layers: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.resnets = nn.ModuleList(
+            ResnetBlock2D(in_channels=width, temb_channels=None, groups=1, eps=1e-5)  # pyright: ignore[reportArgumentType]
+            for _ in range(layers)
+        )
+        self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.conv_in(hidden_states)
+        for resnet in self.resnets:
+            hidden_states = resnet(hidden_states, None)
+        return self.conv_out(hidden_states)
+
+
+class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
+    """Deterministic autoencoder that works at latent resolution and reaches pixels by PixelShuffle.
+
+    It has the interface of diffusers' AutoencoderKL as far as the pipelines use it.
+
+    Args:
+        latent_channels: channels of the latents.
+        factor: pixels a latent, along a side.
+        encoder_width, encoder_layers, decoder_width, decoder_layers: of the two residual stacks.
+        scaling_factor: multiplies encoded latents to bring them near unit variance, as in AutoencoderKL.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        factor: int = 4,
+        encoder_width: int = 64,
+        encoder_layers: int = 2,
+        decoder_width: int = 64,
+        decoder_layers: int = 4,
+        scaling_factor: float = 1.0,
+    ) -> None:
+        super().__init__()
+        pixels = 3 * factor**2
+        self.encoder = ResidualStack(pixels, encoder_width, encoder_layers, latent_channels)
+        self.decoder = ResidualStack(latent_channels, decoder_width, decoder_layers, pixels)
+        use_channel_norm(self)
+
+    def encode(self, x: torch.Tensor) -> AutoencoderKLOutput:
+        """(N, 3, f·H, f·W) in [-1, 1] -> unscaled latents (N, C, H, W), as a distribution of no spread."""
+        latents = self.encoder(F.pixel_unshuffle(x, self.config.factor))
+        return AutoencoderKLOutput(latent_dist=IdentityDistribution(latents))  # pyright: ignore[reportArgumentType]
+
+    def decode(self, z: torch.Tensor) -> DecoderOutput:
+        """Unscaled latents (N, C, H, W) -> picture (N, 3, f·H, f·W), about [-1, 1]."""
+        return DecoderOutput(sample=F.pixel_shuffle(self.decoder(z), self.config.factor))

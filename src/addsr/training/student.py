@@ -1,0 +1,163 @@
+"""Task: a student for the four timesteps, trained on pixels through the decoder, with prediction-based self-refinement.
+
+The first step starts from pure noise at t = 999 under the LR picture. A share of each batch then takes a second step, as
+inference does (AddSR, section 3.3): its own x0 is noised to a later timestep, and its condition is its own picture mixed
+with LR, in [0, 1]. Both steps are trained towards HR.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, predict_x0, scaled_linear_alphas_cumprod
+from addsr.discriminators.patch import PatchDiscriminator
+from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from addsr.losses.lpips import SqueezeLPIPS
+from addsr.models.autoencoder import PixelShuffleAutoencoder
+from addsr.models.unet import AddSRUNet
+from addsr.training.task import Batch
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """Weights of the losses and the shares of what is trained.
+
+    Attributes:
+        lpips: weight of LPIPS beside L1 in [0, 1].
+        autoencoder: weight of L1 of the decoder on encoded HR, which keeps the latents meaningful while it trains.
+        refine: share of the batch that takes the second step.
+        refine_from: images before the second step is trained at all.
+        hr_latents: share of the second steps that start from noised HR latents instead of the student's own x0.
+        adversarial: norm of the adversarial gradient in units of the reconstruction gradient; 0 for none.
+        adversarial_from: images before the adversarial loss; the discriminator alone starts a tenth earlier.
+        prediction_type: of the U-Net.
+        compile: fuse the networks by torch.compile (a few minutes at the start, a quarter faster on a CPU).
+    """
+
+    lpips: float = 0.5
+    autoencoder: float = 0.25
+    refine: float = 0.5
+    refine_from: int = 0
+    hr_latents: float = 0.2
+    adversarial: float = 0.15
+    adversarial_from: int = 0
+    prediction_type: str = "sample"
+    compile: bool = False
+
+
+class StudentTask:
+    """The generator's player trains the U-Net and the decoder, the discriminator's a small patch network."""
+
+    averaged = ("unet", "vae")
+
+    def __init__(
+        self, unet: AddSRUNet, vae: PixelShuffleAutoencoder, settings: StudentSettings, lpips_weights: Path
+    ) -> None:
+        vae.encoder.requires_grad_(False)
+        self.unet, self.vae, self.settings = unet, vae, settings
+        self.discriminator = PatchDiscriminator()
+        self.networks: dict[str, nn.Module] = {"unet": unet, "vae": vae, "discriminator": self.discriminator}
+        self.lpips = SqueezeLPIPS(lpips_weights)
+        self.alphas_cumprod = scaled_linear_alphas_cumprod()
+        self.restore = torch.compile(self._restore, dynamic=False) if settings.compile else self._restore
+        self._judged: tuple[torch.Tensor, torch.Tensor] | None = None  # the generator's last targets and pictures
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        generator = [*self.unet.parameters(), *self.vae.decoder.parameters()]
+        players = {"generator": generator}
+        if self.settings.adversarial:
+            players["discriminator"] = list(self.discriminator.parameters())
+        return players
+
+    def losses(
+        self, player: str, batch: Batch, images: int, generator: torch.Generator
+    ) -> dict[str, torch.Tensor] | None:
+        if player == "discriminator":
+            return self._discriminator_losses(images)
+        hr, lr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("hr", "lr"))
+        with torch.no_grad():
+            hr_latents = self.vae.encode(hr * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
+        noise = self._noise(hr_latents, generator)
+        x0, pictures = self.restore(noise, torch.full((len(hr),), STUDENT_TIMESTEPS[0]), lr)
+        refined = int(len(hr) * self.settings.refine) if images >= self.settings.refine_from else 0
+        targets = torch.cat([hr, hr[:refined]])
+        if refined:
+            seconds = self._second_step(x0[:refined], pictures[:refined], lr[:refined], hr_latents[:refined], generator)
+            pictures = torch.cat([pictures, seconds])
+
+        l1 = (pictures - targets).abs().mean((1, 2, 3))
+        lpips = self.lpips(pictures, targets)
+        autoencoder = self._autoencoder_loss(hr_latents, hr, generator)
+        reconstruction = (l1 + self.settings.lpips * lpips).mean()
+        losses = {
+            "total": reconstruction + self.settings.autoencoder * autoencoder,
+            "l1": l1[: len(hr)].mean(),
+            "lpips": lpips[: len(hr)].mean(),
+            "autoencoder": autoencoder,
+        }
+        if refined:
+            losses |= {"l1_later": l1[len(hr) :].mean(), "lpips_later": lpips[len(hr) :].mean()}
+        if self._adversary_trains(images):
+            self._judged = targets, pictures.detach()
+        if self.settings.adversarial and images >= self.settings.adversarial_from:
+            self.discriminator.requires_grad_(False)
+            adversarial = hinge_generator_loss(self.discriminator(pictures))
+            self.discriminator.requires_grad_(True)
+            weight = adaptive_weight(reconstruction, adversarial, pictures, self.settings.adversarial)
+            losses["total"] = losses["total"] + weight * adversarial
+            losses |= {"adversarial": adversarial, "adversarial_weight": weight}
+        return losses
+
+    def _restore(
+        self, latents: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """x0 and its picture in [0, 1] (not clamped: a clamp would kill the gradient outside)."""
+        prediction = self.unet(latents, timestep, controlnet_cond=condition)
+        x0 = predict_x0(prediction, latents, timestep, self.alphas_cumprod, self.settings.prediction_type)
+        return x0, self.vae.decode(x0 / self.vae.config.scaling_factor).sample / 2 + 0.5
+
+    def _second_step(
+        self,
+        x0: torch.Tensor,
+        picture: torch.Tensor,
+        lr: torch.Tensor,
+        hr_latents: torch.Tensor,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """The picture after one of the later timesteps, from the first step's result; no gradient reaches that."""
+        count = len(x0)
+        later = torch.tensor(STUDENT_TIMESTEPS[1:])
+        timestep = later[torch.randint(len(later), (count,), generator=generator)]
+        from_hr = torch.rand((count, 1, 1, 1), generator=generator) < self.settings.hr_latents
+        clean = torch.where(from_hr, hr_latents, x0.detach())
+        latents = add_noise(clean, self._noise(clean, generator), timestep, self.alphas_cumprod)
+        weight = torch.rand((count, 1, 1, 1), generator=generator)
+        condition = weight * picture.detach().clamp(0, 1) + (1 - weight) * lr
+        memory_format = torch.channels_last
+        return self.restore(
+            latents.contiguous(memory_format=memory_format), timestep, condition.contiguous(memory_format=memory_format)
+        )[1]
+
+    def _autoencoder_loss(self, latents: torch.Tensor, hr: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        few = max(1, len(hr) // 4)
+        spread = 0.1 * torch.rand((few, 1, 1, 1), generator=generator)
+        noisy = latents[-few:] + spread * self._noise(latents[-few:], generator)
+        picture = self.vae.decode(noisy / self.vae.config.scaling_factor).sample / 2 + 0.5
+        return (picture - hr[-few:]).abs().mean()
+
+    def _adversary_trains(self, images: int) -> bool:
+        return self.settings.adversarial > 0 and images >= 0.9 * self.settings.adversarial_from
+
+    def _discriminator_losses(self, images: int) -> dict[str, torch.Tensor] | None:
+        if not self._adversary_trains(images) or self._judged is None:
+            return None
+        real, fake = self._judged
+        scores = self.discriminator(torch.cat([real, fake])).chunk(2)
+        total = hinge_discriminator_loss(*scores)
+        return {"total": total, "real": scores[0].mean(), "fake": scores[1].mean()}
+
+    @staticmethod
+    def _noise(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(like.shape, generator=generator).contiguous(memory_format=torch.channels_last)

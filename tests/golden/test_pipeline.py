@@ -1,0 +1,102 @@
+"""AddSRPipeline against the official inference: recorded noise, prompt and tokens, on tiny networks."""
+
+import json
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from addsr.models.controlnet import AddSRControlNet
+from addsr.models.unet import AddSRUNet
+from addsr.pipelines.addsr import AddSRPipeline
+
+CASE = "addsr_pipeline"
+
+
+class StandInRAM(ModelMixin):
+    """The golden's deterministic stand-in for RAM: (B, 3, 384, 384) -> (B, 145, 512)."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.linear = nn.Linear(3, 512)
+        self.linear.load_state_dict(weights)
+
+    def forward(self, pixels):
+        tokens = self.linear(nn.functional.avg_pool2d(pixels, 32).flatten(2).transpose(1, 2)).tanh()
+        return torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
+
+
+@pytest.fixture
+def pipeline(golden, load):
+    folder = golden(CASE)
+    config = json.loads((folder / "config.json").read_text())
+    unet = AddSRUNet(**{k: v for k, v in config["unet_config"].items() if k != "sample_size"})
+    unet.load_state_dict(load(CASE, "unet"))
+    controlnet = AddSRControlNet.from_unet(unet)
+    controlnet.load_state_dict(load(CASE, "controlnet"))
+    vae = AutoencoderKL(**config["vae_config"])
+    vae.load_state_dict(load(CASE, "vae"))
+    text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder_config"]))
+    state = load(CASE, "text_encoder")
+    own = text_encoder.state_dict()
+    text_encoder.load_state_dict({k if k in own else k.removeprefix("text_model."): v for k, v in state.items()})
+    pipeline = AddSRPipeline(
+        unet.eval(),
+        vae.eval(),
+        DDPMScheduler(**config["scheduler_config"]),
+        controlnet.eval(),
+        text_encoder.eval(),
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        StandInRAM(load(CASE, "standin_ram")),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def recorded(load):
+    """The pipeline's inputs, and its noise by step number."""
+    inputs = load(CASE, "inputs")
+    noise = {0: "0.init_latents", -1: "1.vae_posterior", 1: "2.renoise", 2: "3.renoise", 3: "4.renoise"}
+    image = inputs["lr_upscaled_uint8"].permute(2, 0, 1)[None].float() / 255
+    tokens = inputs["ram_tokens_initial"]
+    return image, {"noise": lambda step: inputs[f"noise.{noise[step]}"], "image_encoder_hidden_states": tokens}
+
+
+@pytest.mark.parametrize(("steps", "prefix"), [(4, ""), (1, "onestep.")])
+def test_pictures_agree(pipeline, load, agrees, steps, prefix):
+    image, options = recorded(load)
+    outputs = load(CASE, "outputs")
+    options |= {"prompt_embeds": outputs["prompt_embeds"], "num_inference_steps": steps}
+    agrees(pipeline(image, output_type="latent", **options).images, outputs[f"{prefix}final_latents"])
+    picture = (pipeline(image, output_type="pt", **options).images * 255).round().byte()
+    agrees(picture[0].permute(1, 2, 0), outputs[f"{prefix}image_uint8"])
+
+
+def test_every_step_agrees(pipeline, load, agrees):
+    image, options = recorded(load)
+    outputs = load(CASE, "outputs")
+    seen = []
+
+    def watch(pipe, step, timestep, tensors):
+        assert timestep == int(outputs[f"step{step}.t"])
+        seen.append(tensors["latents"])
+        return {}
+
+    pipeline(image, prompt_embeds=outputs["prompt_embeds"], callback_on_step_end=watch, **options)
+    for step, x0 in enumerate(seen):
+        agrees(x0, outputs[f"step{step}.pred_z0"])
+    assert len(seen) == 4
+
+
+def test_other_refinement_weight_agrees(pipeline, load, agrees):
+    image, options = recorded(load)
+    outputs = load(CASE, "outputs")
+    options |= {"prompt_embeds": outputs["prompt_embeds"], "psr_weight": 0.4, "output_type": "latent"}
+    agrees(pipeline(image, **options).images, outputs["psr0p4.final_latents"])
+
+
+def test_prompt_is_encoded_as_published(pipeline, golden, load, agrees):
+    prompt = json.loads((golden(CASE) / "config.json").read_text())["prompt"]
+    agrees(pipeline.encode_prompt(prompt, 1), load(CASE, "outputs")["prompt_embeds"])
