@@ -90,13 +90,6 @@ def test_every_step_agrees(pipeline, load, agrees):
     assert len(seen) == 4
 
 
-def test_other_refinement_weight_agrees(pipeline, load, agrees):
-    image, options = recorded(load)
-    outputs = load(CASE, "outputs")
-    options |= {"prompt_embeds": outputs["prompt_embeds"], "psr_weight": 0.4, "output_type": "latent"}
-    agrees(pipeline(image, **options).images, outputs["psr0p4.final_latents"])
-
-
 def test_prompt_is_encoded_as_published(pipeline, golden, load, agrees):
     prompt = json.loads((golden(CASE) / "config.json").read_text())["prompt"]
     agrees(pipeline.encode_prompt(prompt, 1), load(CASE, "outputs")["prompt_embeds"])

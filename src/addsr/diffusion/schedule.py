@@ -4,6 +4,9 @@ z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) epsilon                               
 x_0 = (x_t - sqrt(1 - abar_t) epsilon) / sqrt(abar_t)                           (AddSR, Eq. 4)
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 STUDENT_TIMESTEPS = (999, 749, 499, 249)  # AddSR's four, from noise to picture
@@ -16,6 +19,19 @@ def scaled_linear_alphas_cumprod(
     """abar_t for t = 0..num_train_timesteps-1, float32: betas are linear in their square roots."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float32) ** 2
     return torch.cumprod(1 - betas, dim=0)
+
+
+def schedule_from_config(config: Mapping[str, Any]) -> tuple[torch.Tensor, str]:
+    """`alphas_cumprod` and the prediction type of a diffusers scheduler's config.
+
+    Raises:
+        ValueError: for a schedule that is not Stable Diffusion's scaled linear one.
+    """
+    kind = config.get("beta_schedule")
+    if kind != "scaled_linear" or config.get("trained_betas") is not None or config.get("rescale_betas_zero_snr"):
+        raise ValueError(f"the noise schedule is {kind!r} or altered; only plain 'scaled_linear' is supported")
+    numbers = {name: config[name] for name in ("num_train_timesteps", "beta_start", "beta_end") if name in config}
+    return scaled_linear_alphas_cumprod(**numbers), config.get("prediction_type", "epsilon")
 
 
 def student_timesteps(num_inference_steps: int) -> tuple[int, ...]:

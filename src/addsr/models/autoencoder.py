@@ -1,15 +1,40 @@
 """The compact model's autoencoder: factor-4 latents of many channels, and no convolution at full resolution."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistribution
-from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from addsr.models.normalization import use_channel_norm
+
+
+@dataclass(frozen=True)
+class PointDistribution:
+    """A posterior of no spread, with the interface of diffusers' (whose module takes seconds to import)."""
+
+    latents: torch.Tensor
+
+    def mode(self) -> torch.Tensor:
+        """The latents."""
+        return self.latents
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """As diffusers' AutoencoderKLOutput."""
+
+    latent_dist: PointDistribution
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """As diffusers' DecoderOutput."""
+
+    sample: torch.Tensor
 
 
 class ResidualStack(nn.Module):
@@ -62,11 +87,11 @@ class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
         self.decoder = ResidualStack(latent_channels, decoder_width, decoder_layers, pixels)
         use_channel_norm(self)
 
-    def encode(self, x: torch.Tensor) -> AutoencoderKLOutput:
+    def encode(self, x: torch.Tensor) -> Encoded:
         """(N, 3, f·H, f·W) in [-1, 1] -> unscaled latents (N, C, H, W), as a distribution of no spread."""
         latents = self.encoder(F.pixel_unshuffle(x, self.config.factor))
-        return AutoencoderKLOutput(latent_dist=IdentityDistribution(latents))  # pyright: ignore[reportArgumentType]
+        return Encoded(PointDistribution(latents))
 
-    def decode(self, z: torch.Tensor) -> DecoderOutput:
+    def decode(self, z: torch.Tensor) -> Decoded:
         """Unscaled latents (N, C, H, W) -> picture (N, 3, f·H, f·W), about [-1, 1]."""
-        return DecoderOutput(sample=F.pixel_shuffle(self.decoder(z), self.config.factor))
+        return Decoded(F.pixel_shuffle(self.decoder(z), self.config.factor))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
@@ -43,7 +42,10 @@ class BlockSettings:
             eps=self.eps,
         )
 
-    def transformer(self, channels: int, heads: int, context_channels: int) -> Transformer2DModel:
+    def transformer(self, channels: int, heads: int, context_channels: int) -> nn.Module:
+        # here, as it takes seconds to import and the compact model has none
+        from diffusers.models.transformers.transformer_2d import Transformer2DModel
+
         return Transformer2DModel(
             num_attention_heads=heads,
             attention_head_dim=channels // heads,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from addsr.models.blocks import BlockSettings
@@ -38,7 +39,7 @@ def _zero_conv(channels: int) -> nn.Conv2d:
     return conv
 
 
-class AddSRControlNet(UNetEncoder):
+class AddSRControlNet(UNetEncoder, ModelMixin, ConfigMixin):
     """Args are those of AddSRUNet's encoder half, and:
 
     conditioning: how the condition picture enters, `strided` (published) or `unshuffle`.
@@ -46,6 +47,8 @@ class AddSRControlNet(UNetEncoder):
     conditioning_embedding_out_channels: widths of the `strided` embedding.
     conditioning_factor: pixels a latent, for `unshuffle`.
     """
+
+    config_name = "config.json"
 
     @register_to_config
     def __init__(
@@ -107,8 +110,8 @@ class AddSRControlNet(UNetEncoder):
     @classmethod
     def from_unet(cls, unet: AddSRUNet, **overrides: Any) -> Self:
         """A ControlNet that starts from the U-Net's encoder half, representation cross-attention included."""
-        names = cls._get_init_keys(cls) - {"self"}
-        config = {name: value for name, value in unet.config.items() if name in names and value is not None}
+        names = cls._get_init_keys(cls) - {"self", "conditioning"}
+        config = {name: value for name, value in unet.config.items() if name in names}
         controlnet = cls(**(config | overrides))
         for name in ("conv_in", "time_embedding", "down_blocks", "mid_block"):
             getattr(controlnet, name).load_state_dict(getattr(unet, name).state_dict())

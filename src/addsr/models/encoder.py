@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from addsr.models.blocks import BlockSettings, DownBlock, MidBlock
@@ -20,10 +18,8 @@ def per_level(value: int | Sequence[int], levels: int, name: str) -> list[int]:
     return values
 
 
-class UNetEncoder(ModelMixin, ConfigMixin):
+class UNetEncoder(nn.Module):
     """conv_in, time embedding, down blocks and mid block; subclasses add what makes them a U-Net or a ControlNet."""
-
-    config_name = "config.json"
 
     def build_encoder(
         self,

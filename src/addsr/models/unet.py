@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import torch
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from addsr.models.blocks import BlockSettings, UpBlock
@@ -11,7 +12,7 @@ from addsr.models.encoder import UNetEncoder, build_conditioning, per_level
 from addsr.models.normalization import use_channel_norm
 
 
-class AddSRUNet(UNetEncoder):
+class AddSRUNet(UNetEncoder, ModelMixin, ConfigMixin):
     """Predicts noise, velocity or x0 (the schedule's business) from noisy latents and the conditions.
 
     The defaults are the published SD-2 size. The compact model is the same class without attention, and with the
@@ -35,6 +36,8 @@ class AddSRUNet(UNetEncoder):
         conditioning_skip: add a linear function of the condition picture to the prediction, so that the network
             predicts what the picture lacks.
     """
+
+    config_name = "config.json"
 
     @register_to_config
     def __init__(

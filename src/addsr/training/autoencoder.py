@@ -39,7 +39,7 @@ class AutoencoderTask:
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"autoencoder": list(self.vae.parameters())}
 
-    def losses(self, player: str, batch: Batch, images: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def losses(self, player: str, batch: Batch, progress: float, generator: torch.Generator) -> dict[str, torch.Tensor]:
         hr = batch["hr"]
         latents = self.vae.encode(hr * 2 - 1).latent_dist.mode()
         spread = torch.rand((hr.shape[0], 1, 1, 1), generator=generator) * self.settings.latent_noise

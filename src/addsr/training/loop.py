@@ -29,7 +29,8 @@ class LoopSettings:
         ema: decay of the averaged weights.
         report, save: images between reports and between checkpoints.
         seed: of data, noise and everything else random.
-        minutes: stop cleanly after this time; 0 for no limit.
+        minutes: the run must end within this time: progress, and with it the learning rate, follows whichever of
+            images and minutes is further on, so that the run anneals fully; 0 for no limit.
     """
 
     images: int
@@ -47,10 +48,10 @@ class LoopSettings:
     minutes: float = 0
 
 
-def rate_at(images: int, settings: LoopSettings) -> float:
-    """Learning rate after `images` images."""
+def rate_at(images: int, progress: float, settings: LoopSettings) -> float:
+    """Learning rate after `images` images, at `progress` 0..1."""
     warm = min(1.0, (images + settings.batch) / max(settings.warmup, 1))
-    cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, images / settings.images))
+    cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, progress))
     return settings.rate * warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
 
 
@@ -74,7 +75,7 @@ class Loop:
         self.task, self.pairs, self.settings, self.out, self.on_save = task, pairs, settings, out, on_save
         self.optimizers = {
             player: torch.optim.AdamW(
-                parameters, lr=settings.rate, betas=settings.betas, weight_decay=settings.weight_decay
+                parameters, lr=settings.rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
             )
             for player, parameters in task.players().items()
         }
@@ -88,8 +89,10 @@ class Loop:
         counts: dict[str, int] = defaultdict(int)
         images = 0
         for batch in batches(self.pairs, 0, settings):
-            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + images)
-            for name, value in self.step(batch, images, generator).items():
+            progress = images / settings.images
+            if settings.minutes:
+                progress = max(progress, (time.monotonic() - begun) / 60 / settings.minutes)
+            for name, value in self.step(batch, images, min(progress, 1.0)).items():
                 sums[name] += value
                 counts[name] += 1
             images += settings.batch
@@ -106,17 +109,18 @@ class Loop:
                 return
         self.save(images)
 
-    def step(self, batch: Batch, images: int, generator: torch.Generator) -> dict[str, float]:
+    def step(self, batch: Batch, images: int, progress: float) -> dict[str, float]:
         """One update of every player."""
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + images)
         values: dict[str, float] = {}
         for player, optimizer in self.optimizers.items():
-            losses = self.task.losses(player, batch, images, generator)
+            losses = self.task.losses(player, batch, progress, generator)
             if losses is None:
                 continue
             if not torch.isfinite(losses["total"]):
                 raise FloatingPointError(f"{player}: the loss is {losses['total'].item()} after {images} images")
             for group in optimizer.param_groups:
-                group["lr"] = rate_at(images, self.settings)
+                group["lr"] = rate_at(images, progress, self.settings)
             optimizer.zero_grad(set_to_none=True)
             losses["total"].backward()
             norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.settings.clip)

@@ -5,6 +5,7 @@ inference does (AddSR, section 3.3): its own x0 is noised to a later timestep, a
 with LR, in [0, 1]. Both steps are trained towards HR.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,11 @@ class StudentSettings:
     Attributes:
         lpips: weight of LPIPS beside L1 in [0, 1].
         autoencoder: weight of L1 of the decoder on encoded HR, which keeps the latents meaningful while it trains.
-        refine: share of the batch that takes the second step.
-        refine_from: images before the second step is trained at all.
+        refine: share of the iterations that take the second step too.
+        refine_from: progress of the run (0..1) before the second step is trained at all.
         hr_latents: share of the second steps that start from noised HR latents instead of the student's own x0.
         adversarial: norm of the adversarial gradient in units of the reconstruction gradient; 0 for none.
-        adversarial_from: images before the adversarial loss; the discriminator alone starts a tenth earlier.
+        adversarial_from: progress before the adversarial loss; the discriminator alone starts a twentieth earlier.
         prediction_type: of the U-Net.
         compile: fuse the networks by torch.compile (a few minutes at the start, a quarter faster on a CPU).
     """
@@ -39,10 +40,10 @@ class StudentSettings:
     lpips: float = 0.5
     autoencoder: float = 0.25
     refine: float = 0.5
-    refine_from: int = 0
+    refine_from: float = 0.4
     hr_latents: float = 0.2
     adversarial: float = 0.15
-    adversarial_from: int = 0
+    adversarial_from: float = 0.75
     prediction_type: str = "sample"
     compile: bool = False
 
@@ -72,20 +73,23 @@ class StudentTask:
         return players
 
     def losses(
-        self, player: str, batch: Batch, images: int, generator: torch.Generator
+        self, player: str, batch: Batch, progress: float, generator: torch.Generator
     ) -> dict[str, torch.Tensor] | None:
         if player == "discriminator":
-            return self._discriminator_losses(images)
+            return self._discriminator_losses(progress)
         hr, lr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("hr", "lr"))
+        drawn = torch.rand((), generator=generator).item()
+        refined = progress >= self.settings.refine_from and drawn < self.settings.refine
+        encoded = len(hr) if refined else max(1, len(hr) // 4)  # few suffice for the autoencoder's loss
         with torch.no_grad():
-            hr_latents = self.vae.encode(hr * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
-        noise = self._noise(hr_latents, generator)
+            hr_latents = self.vae.encode(hr[:encoded] * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
+        size = (self.unet.config.in_channels, hr.shape[2] // self.vae.config.factor, hr.shape[3] // self.vae.config.factor)
+        noise = self._noise((len(hr), *size), generator)
         x0, pictures = self.restore(noise, torch.full((len(hr),), STUDENT_TIMESTEPS[0]), lr)
-        refined = int(len(hr) * self.settings.refine) if images >= self.settings.refine_from else 0
-        targets = torch.cat([hr, hr[:refined]])
+        targets = hr
         if refined:
-            seconds = self._second_step(x0[:refined], pictures[:refined], lr[:refined], hr_latents[:refined], generator)
-            pictures = torch.cat([pictures, seconds])
+            pictures = torch.cat([pictures, self._second_step(x0, pictures, lr, hr_latents, generator)])
+            targets = torch.cat([hr, hr])
 
         l1 = (pictures - targets).abs().mean((1, 2, 3))
         lpips = self.lpips(pictures, targets)
@@ -99,9 +103,9 @@ class StudentTask:
         }
         if refined:
             losses |= {"l1_later": l1[len(hr) :].mean(), "lpips_later": lpips[len(hr) :].mean()}
-        if self._adversary_trains(images):
+        if self._adversary_trains(progress):
             self._judged = targets, pictures.detach()
-        if self.settings.adversarial and images >= self.settings.adversarial_from:
+        if self.settings.adversarial and progress >= self.settings.adversarial_from:
             self.discriminator.requires_grad_(False)
             adversarial = hinge_generator_loss(self.discriminator(pictures))
             self.discriminator.requires_grad_(True)
@@ -132,7 +136,7 @@ class StudentTask:
         timestep = later[torch.randint(len(later), (count,), generator=generator)]
         from_hr = torch.rand((count, 1, 1, 1), generator=generator) < self.settings.hr_latents
         clean = torch.where(from_hr, hr_latents, x0.detach())
-        latents = add_noise(clean, self._noise(clean, generator), timestep, self.alphas_cumprod)
+        latents = add_noise(clean, self._noise(clean.shape, generator), timestep, self.alphas_cumprod)
         weight = torch.rand((count, 1, 1, 1), generator=generator)
         condition = weight * picture.detach().clamp(0, 1) + (1 - weight) * lr
         memory_format = torch.channels_last
@@ -143,15 +147,15 @@ class StudentTask:
     def _autoencoder_loss(self, latents: torch.Tensor, hr: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         few = max(1, len(hr) // 4)
         spread = 0.1 * torch.rand((few, 1, 1, 1), generator=generator)
-        noisy = latents[-few:] + spread * self._noise(latents[-few:], generator)
+        noisy = latents[:few] + spread * self._noise(latents[:few].shape, generator)
         picture = self.vae.decode(noisy / self.vae.config.scaling_factor).sample / 2 + 0.5
-        return (picture - hr[-few:]).abs().mean()
+        return (picture - hr[:few]).abs().mean()
 
-    def _adversary_trains(self, images: int) -> bool:
-        return self.settings.adversarial > 0 and images >= 0.9 * self.settings.adversarial_from
+    def _adversary_trains(self, progress: float) -> bool:
+        return self.settings.adversarial > 0 and progress >= self.settings.adversarial_from - 0.05
 
-    def _discriminator_losses(self, images: int) -> dict[str, torch.Tensor] | None:
-        if not self._adversary_trains(images) or self._judged is None:
+    def _discriminator_losses(self, progress: float) -> dict[str, torch.Tensor] | None:
+        if not self._adversary_trains(progress) or self._judged is None:
             return None
         real, fake = self._judged
         scores = self.discriminator(torch.cat([real, fake])).chunk(2)
@@ -159,5 +163,5 @@ class StudentTask:
         return {"total": total, "real": scores[0].mean(), "fake": scores[1].mean()}
 
     @staticmethod
-    def _noise(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return torch.randn(like.shape, generator=generator).contiguous(memory_format=torch.channels_last)
+    def _noise(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).contiguous(memory_format=torch.channels_last)

@@ -25,10 +25,10 @@ class Task(Protocol):
         ...
 
     def losses(
-        self, player: str, batch: Batch, images: int, generator: torch.Generator
+        self, player: str, batch: Batch, progress: float, generator: torch.Generator
     ) -> dict[str, torch.Tensor] | None:
         """Named scalars; `total` is what the player minimises, the others are logged. None skips the player.
 
-        `images` is the clock: images seen before this batch.
+        `progress` of the run, 0 to 1, is for what sets in or fades out.
         """
         ...

@@ -1,0 +1,50 @@
+"""The command line: one file a command; nothing heavy is imported before a command runs."""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from addsr import __version__
+from addsr.cli import info, upscale
+
+app = typer.Typer(
+    name="addsr",
+    help="Restore degraded photographs and enlarge them with diffusion models in one to four steps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="upscale")(upscale.upscale)
+app.command(name="info")(info.info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"addsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Restore degraded photographs and enlarge them with diffusion models in one to four steps."""
+
+
+def main() -> NoReturn:
+    """Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 interrupted."""
+    try:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's own exceptions: wrong usage
+        if show is None:
+            raise
+        show()
+        code = getattr(error, "exit_code", 2)
+    sys.exit(code)

@@ -1,0 +1,81 @@
+"""A decoded picture and what must survive the restoration: transparency, greyness, colour profile, EXIF."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from addsr.errors import InputImageError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Attributes:
+    pixels: (3, H, W) float32 in [0, 1], in the colour space of `icc_profile` (sRGB where that is None).
+    alpha: (1, H, W) float32 in [0, 1], not premultiplied; None where all is opaque.
+    gray: the picture has no colour, so the result must have none.
+    icc_profile: bytes to write along, or None.
+    exif: the photo's EXIF, upright, without thumbnail; None where there is none.
+    """
+
+    pixels: torch.Tensor
+    alpha: torch.Tensor | None = None
+    gray: bool = False
+    icc_profile: bytes | None = None
+    exif: Image.Exif | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+    def to_pil(self) -> Image.Image:
+        """8-bit L, LA, RGB or RGBA, values rounded; the profile and the EXIF are in `info`.
+
+        A grey picture is L or LA, unless its profile is one for RGB.
+        """
+        planes = self.pixels
+        if self.gray:
+            planes = planes.mean(0, keepdim=True)
+            if self.icc_profile and self.icc_profile[16:20] != b"GRAY":
+                planes = planes.expand(3, -1, -1)
+        if self.alpha is not None:
+            planes = torch.cat([planes, self.alpha])
+        array = planes.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        if self.icc_profile:
+            image.info["icc_profile"] = self.icc_profile
+        if self.exif:
+            image.info["exif"] = self.exif.tobytes()
+        return image
+
+
+def from_array(array: np.ndarray) -> Picture:
+    """A picture from an array (H, W) or (H, W, 1 | 2 | 3 | 4): grey, grey and alpha, RGB, RGBA.
+
+    Args:
+        array: uint8 in 0..255, uint16 in 0..65535, or floating in [0, 1].
+
+    Raises:
+        InputImageError: for another shape or dtype, an empty array, or values that are not finite or not in [0, 1].
+    """
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
+        raise InputImageError(f"an array of shape {array.shape} is no picture; expected (H, W) or (H, W, 1 to 4)")
+    if array.dtype in (np.uint8, np.uint16):
+        values = array.astype(np.float32) / np.iinfo(array.dtype).max
+    elif np.issubdtype(array.dtype, np.floating):
+        values = array.astype(np.float32)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise InputImageError("a float array must hold finite values in [0, 1]")
+    else:
+        raise InputImageError(f"an array of {array.dtype} is no picture; expected uint8, uint16 or float")
+    planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+    color = planes[: 1 if len(planes) < 3 else 3]
+    alpha = planes[len(color) :] if len(planes) in (2, 4) else None
+    if alpha is not None and bool((alpha == 1).all()):
+        alpha = None
+    gray = len(color) == 1 or bool((color[0] == color[1]).all() and (color[1] == color[2]).all())
+    return Picture(color.expand(3, -1, -1).contiguous(), alpha, gray)

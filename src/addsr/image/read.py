@@ -1,0 +1,119 @@
+"""From a file or PIL image to a Picture. Every defence against bad input lives here."""
+
+import io
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from addsr.errors import InputImageError
+from addsr.image.picture import Picture, from_array
+
+# Decoders that are safe to meet with strangers' files: no PostScript, no vector formats, nothing that starts a program.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+ENDINGS = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".avif",
+}  # fmt: skip
+MAX_BYTES = 512 * 2**20
+MAX_PIXELS = 128_000_000
+
+_ORIENTATION = 0x0112
+
+
+def read_picture(path: Path) -> Picture:
+    """Decode a file.
+
+    Raises:
+        InputImageError: if it does not exist, is not a file, is too large, is no picture, or is damaged.
+    """
+    try:
+        if not path.exists():
+            raise InputImageError(f"{path}: no such file")
+        if not path.is_file():
+            raise InputImageError(f"{path}: not a regular file")
+        size = path.stat().st_size
+        if size == 0:
+            raise InputImageError(f"{path}: the file is empty")
+        if size > MAX_BYTES:
+            raise InputImageError(f"{path}: {size / 2**20:.0f} MB is more than the limit of {MAX_BYTES // 2**20} MB")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit stands below
+            Image.init()  # registers the decoders; which ones there are depends on how Pillow was built
+            image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError as error:
+        raise InputImageError(f"{path}: not a picture of a known format (PNG, JPEG, WebP, TIFF, BMP, …)") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputImageError(f"{path}: cannot be opened ({error})") from error
+    return read_pil(image, str(path))
+
+
+def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
+    """Normalise a PIL image: the first frame, upright, any mode.
+
+    Raises:
+        InputImageError: if it is too large, or damaged.
+    """
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise InputImageError(f"{name}: {width}×{height} has no pixels")
+    if width * height > MAX_PIXELS:
+        raise InputImageError(
+            f"{name}: {width}×{height} is {width * height / 1e6:.0f} megapixels, the limit is {MAX_PIXELS / 1e6:.0f}"
+        )
+    try:
+        image.load()
+        exif = image.getexif()
+        image = ImageOps.exif_transpose(image)
+        picture = from_array(_to_array(image))
+    except InputImageError as error:
+        raise InputImageError(f"{name}: {error}") from error
+    except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError) as error:
+        raise InputImageError(f"{name}: the file is damaged or cut off ({error})") from error
+    exif.pop(_ORIENTATION, None)
+    profile = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB") else None
+    return replace(picture, icc_profile=profile or None, exif=exif if len(exif) else None)
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    """The pixels of any mode as an array that `from_array` takes."""
+    mode = image.mode
+    if mode in ("L", "RGB", "RGBA", "LA"):
+        if mode in ("L", "RGB") and "transparency" in image.info:
+            return np.asarray(image.convert("RGBA"))
+        return np.asarray(image)
+    if mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if mode == "I":
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputImageError("32-bit grey values beyond 0..65535 are not supported")
+        return values.astype(np.uint16)
+    if mode == "F":
+        return np.asarray(image)
+    if mode == "CMYK":
+        return np.asarray(_cmyk_to_srgb(image))
+    if mode in ("P", "PA", "RGBa", "La"):
+        return np.asarray(image.convert("RGBA"))
+    if mode == "1":
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
+    """Through the embedded profile where there is a good one."""
+    profile = image.info.get("icc_profile")
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if converted is not None:
+                return converted
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a bad profile is no reason to refuse the picture
+    return image.convert("RGB")

@@ -1,0 +1,92 @@
+"""From a restored picture to a file: encoder, metadata, and an atomic move into place."""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from addsr.errors import OutputError
+
+# ending -> Pillow's format, the longest side that it can hold, whether it holds transparency
+FORMATS = {
+    ".png": ("PNG", 2**31 - 1, True),
+    ".jpg": ("JPEG", 65_535, False),
+    ".jpeg": ("JPEG", 65_535, False),
+    ".webp": ("WEBP", 16_383, True),
+    ".tif": ("TIFF", 2**31 - 1, True),
+    ".tiff": ("TIFF", 2**31 - 1, True),
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 4},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95, "method": 4},
+    "TIFF": {"compression": "tiff_deflate"},
+}
+_DESCRIPTION, _SOFTWARE, _EXIF_IFD, _USER_COMMENT = 0x010E, 0x0131, 0x8769, 0x9286
+# what a TIFF keeps of the photo's EXIF: maker, model, date, artist, copyright; libtiff takes no nested directories
+_TIFF_KEEPS = (0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
+
+
+def check_target(path: Path, size: tuple[int, int], transparent: bool) -> None:
+    """Whether a picture of `size` (height, width) fits the format of `path`'s ending: to be asked before computing it.
+
+    Raises:
+        OutputError: if it does not.
+    """
+    name, longest, holds_alpha = FORMATS[path.suffix.lower()]
+    if max(size) > longest:
+        raise OutputError(f"{path}: {size[1]}×{size[0]} is too large for {name}, whose limit is {longest} a side")
+    if transparent and not holds_alpha:
+        raise OutputError(f"{path}: the picture has transparency, which {name} cannot hold; use png, webp or tif")
+
+
+def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any]) -> None:
+    """Encode `image` into `path`, with what made it in the metadata. Either the whole file appears or none.
+
+    Args:
+        image: with `icc_profile` and `exif` in its `info`, as Picture.to_pil gives it.
+        path: its ending names the format.
+        made_by: what goes into EXIF (Software and UserComment; ImageDescription of a TIFF) and the text chunk `addsr`
+            of a PNG.
+
+    Raises:
+        OutputError: if the folder cannot be written to or the disk is full.
+    """
+    name = FORMATS[path.suffix.lower()][0]
+    options = dict(_OPTIONS[name], icc_profile=image.info.get("icc_profile"), **_metadata(image, name, made_by))
+    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as file:
+            image.save(file, name, **options)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(f"{path}: the disk is full") from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _metadata(image: Image.Image, name: str, made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's options that carry the photo's EXIF and what made the result."""
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    comment = json.dumps(dict(made_by), ensure_ascii=True)
+    software = f"addsr {made_by.get('version', '')}".strip()
+    if name == "TIFF":
+        kept = {tag: exif[tag] for tag in _TIFF_KEEPS if tag in exif}
+        return {"tiffinfo": {**kept, _SOFTWARE: software, _DESCRIPTION: comment}}
+    exif[_SOFTWARE] = software
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"ASCII\0\0\0" + comment.encode("ascii")
+    options: dict[str, Any] = {"exif": exif.tobytes()}
+    if name == "PNG":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_text("addsr", comment)
+    return options

@@ -1,0 +1,69 @@
+"""Where to compute, and in which precision."""
+
+import os
+
+import torch
+
+from addsr.errors import AddSRError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto`: CUDA, else MPS, else the CPU.
+
+    Raises:
+        AddSRError: if the device is unknown or not there.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(device for device in ("cuda", "mps", "cpu") if available[device]))
+    kind = name.split(":")[0]
+    if kind not in available:
+        raise AddSRError(f"unknown device {name!r}; expected one of {', '.join(DEVICES)}")
+    if not available[kind]:
+        raise AddSRError(f"device {name!r} is not available on this machine; use --device cpu or auto")
+    return torch.device(name)
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed by the hardware; where it is emulated it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return False
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto`: bf16 where it is native, else fp16 on CUDA, else fp32.
+
+    Raises:
+        AddSRError: for an unknown precision.
+    """
+    if name not in PRECISIONS:
+        raise AddSRError(f"unknown precision {name!r}; expected one of {', '.join(PRECISIONS)}")
+    if name != "auto":
+        return _DTYPES[name]
+    if has_native_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is one of the ways in which devices say that their memory is full."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
+def set_threads(count: int | None) -> None:
+    """Use `count` CPU threads, or what this process may use (a container's share, not the machine's cores)."""
+    if count is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        count = min(torch.get_num_threads(), len(affinity(0))) if affinity else torch.get_num_threads()
+    torch.set_num_threads(count)

@@ -1,0 +1,215 @@
+"""The command line as a stranger uses it, on a tiny model: files, folders, errors, exit codes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from addsr import batch
+from addsr.cli import app
+
+
+@pytest.fixture
+def model(compact_pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    compact_pipeline.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def addsr(monkeypatch, capsys, model):
+    """Run the command in this process -> (exit code, stdout, stderr)."""
+
+    def run(*words):
+        words = [str(w) for w in words]
+        if words[0] == "upscale" and "--model" not in words:
+            words += ["--model", model]
+        monkeypatch.setattr(sys, "argv", ["addsr", *words])
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return stop.value.code or 0, out, " ".join(err.split())
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "in" / "photo.jpg"
+    path.parent.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_beside_the_input(addsr, photo):
+    code, _, err = addsr("upscale", photo)
+    assert code == 0
+    assert "1 picture, 0.00 megapixels" in err
+    assert Image.open(photo.with_name("photo_x4.png")).size == (64, 48)
+
+
+def test_to_a_file(addsr, photo, tmp_path):
+    assert addsr("upscale", photo, "-o", tmp_path / "new" / "b.webp", "-s", 2.5)[0] == 0
+    assert Image.open(tmp_path / "new" / "b.webp").size == (40, 30)
+
+
+def test_to_a_folder(addsr, photo, tmp_path):
+    shutil.copy(photo, photo.with_name("other.png"))
+    shutil.copy(photo, photo.with_name("scan.tif"))
+    Image.open(photo).save(photo.with_name("scan.tif"))
+    assert addsr("upscale", photo.parent, "-o", tmp_path / "out", "--suffix", "")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["other.png", "photo.png", "scan.tif"]
+    assert addsr("upscale", photo, "-o", tmp_path / "out", "-s", 2, "--ext", "jpg")[0] == 0
+    assert (tmp_path / "out" / "photo_x2.jpg").exists()
+
+
+def test_a_folder_again_does_not_enlarge_its_results(addsr, photo):
+    assert addsr("upscale", photo.parent)[0] == 0
+    code, _, err = addsr("upscale", photo.parent, "--overwrite")
+    assert code == 0
+    assert sorted(p.name for p in photo.parent.iterdir()) == ["photo.jpg", "photo_x4.png"]
+
+
+def test_names_that_collide_are_all_kept(addsr, photo, tmp_path):
+    Image.open(photo).save(photo.with_suffix(".png"))
+    assert addsr("upscale", photo.parent, "-o", tmp_path / "out")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["photo_png_x4.png", "photo_x4.png"]
+
+
+def test_existing_outputs_are_kept(addsr, photo):
+    photo.with_name("photo_x4.png").write_bytes(b"mine")
+    code, _, err = addsr("upscale", photo)
+    assert code == 1
+    assert "exists already" in err
+    assert photo.with_name("photo_x4.png").read_bytes() == b"mine"
+    assert addsr("upscale", photo, "--overwrite")[0] == 0
+    assert photo.with_name("photo_x4.png").read_bytes() != b"mine"
+
+
+def test_the_input_is_never_overwritten(addsr, photo):
+    image = photo.with_suffix(".png")
+    Image.open(photo).save(image)
+    before = image.read_bytes()
+    code, _, err = addsr("upscale", image, "-o", image, "--overwrite")
+    assert code == 1
+    assert "input itself" in err
+    assert image.read_bytes() == before
+
+
+def test_one_bad_file_does_not_stop_the_rest(addsr, photo, tmp_path):
+    bad = photo.with_name("bad.png")
+    bad.write_bytes(photo.read_bytes()[:300])
+    code, out, err = addsr("upscale", bad, photo, tmp_path / "none.png", "-o", tmp_path / "out", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert [row["status"] for row in rows] == ["error", "ok", "error"]
+    assert rows[1]["width"] == 64
+    assert rows[1]["seed"] == 0
+    assert "1 picture, 2 failed" in err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["photo_x4.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nowhere.png"], 1, "no such file"),
+        (["PHOTO", "-s", "0.5"], 2, "scale is 0.5"),
+        (["PHOTO", "--steps", "9"], 2, "steps is 9"),
+        (["PHOTO", "--psr-weight", "-1"], 2, "psr_weight"),
+        (["PHOTO", "--tile", "x"], 2, "--tile"),
+        (["PHOTO", "--ext", "gif"], 2, "--ext"),
+        (["PHOTO", "--suffix", ""], 2, "--suffix"),
+        (["PHOTO", "--suffix", "a/b"], 2, "--suffix"),
+        (["PHOTO", "--model", "nonesuch"], 2, "unknown model"),
+        (["PHOTO", "--device", "tpu"], 2, "unknown device"),
+        (["PHOTO", "--precision", "int8"], 2, "unknown precision"),
+        (["PHOTO", "-o", "/proc/addsr/out"], 2, "cannot be made"),
+        (["PHOTO", "--nonsense"], 2, "nonsense"),
+        ([], 2, "INPUT"),
+    ],
+)
+def test_errors_are_one_sentence(addsr, photo, words, code, message):
+    result, _, err = addsr("upscale", *[photo if word == "PHOTO" else word for word in words])
+    assert result == code
+    assert message in err
+    assert [p.name for p in photo.parent.iterdir()] == [photo.name]
+
+
+def test_a_folder_without_pictures(addsr, tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    code, _, err = addsr("upscale", tmp_path)
+    assert code == 1
+    assert "no picture in the folder" in err
+
+
+def test_many_inputs_do_not_fit_one_file(addsr, photo, tmp_path):
+    Image.open(photo).save(photo.with_suffix(".png"))
+    code, _, err = addsr("upscale", photo.parent, "-o", tmp_path / "one.png")
+    assert code == 2
+    assert "one file" in err
+
+
+def test_a_file_in_the_place_of_the_folder(addsr, photo, tmp_path):
+    (tmp_path / "out").write_text("")
+    assert addsr("upscale", photo, "-o", tmp_path / "out")[0] == 2
+
+
+def test_a_full_disk_fails_that_picture(addsr, photo, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    code, _, err = addsr("upscale", photo)
+    assert code == 1
+    assert "disk is full" in err
+    assert [p.name for p in photo.parent.iterdir()] == [photo.name]
+
+
+def test_info(addsr):
+    code, out, _ = addsr("info", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["precision"] in ("float32", "bfloat16", "float16")
+    assert {"name", "parameters", "bytes", "licence", "sha256"} <= set(report["models"][0])
+    assert "compact" in addsr("info")[1]
+
+
+def test_version_and_help(addsr):
+    assert addsr("--version")[1].startswith("addsr 0")
+    code, out, _ = addsr("--help")
+    assert code == 0
+    assert "upscale" in out
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, addsr.cli.app; print([m for m in ('torch', 'diffusers', 'numpy', 'PIL') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_interrupted(photo, model):
+    for i in range(300):
+        shutil.copy(photo, photo.with_name(f"p{i}.jpg"))
+    command = [sys.executable, "-m", "addsr", "upscale", str(photo.parent), "--model", model]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(photo.parent.glob("*_x4.png")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not list(photo.parent.glob(".*.part"))
+
+
+def test_plan_takes_each_input_once(photo):
+    assert len(batch.plan([photo, photo, photo.parent], None, "_x4", "auto", False)) == 1

@@ -1,0 +1,171 @@
+"""Files in and out: every mode, orientation, damage, and nothing half-written."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from addsr.errors import InputImageError, OutputError
+from addsr.image import read
+from addsr.image.picture import from_array
+from addsr.image.read import read_picture, read_pil
+from addsr.image.write import check_target, write_picture
+
+
+def gradient(mode="RGB", size=(23, 17)):
+    array = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(array).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "alpha", "gray"),
+    [
+        ("RGB", False, False),
+        ("L", False, True),
+        ("LA", False, True),
+        ("RGBA", False, False),
+        ("CMYK", False, False),
+        ("P", False, False),
+        ("1", False, True),
+        ("YCbCr", False, False),
+        ("HSV", False, False),
+        ("I", False, True),
+        ("F", False, True),
+    ],
+)
+def test_every_mode_is_read(mode, alpha, gray):
+    image = gradient("L").convert("F") if mode == "F" else gradient(mode)
+    if mode == "F":
+        image = image.point(lambda v: v * (1 / 255))
+    picture = read_pil(image)
+    assert picture.size == (17, 23)
+    assert (picture.alpha is not None) == alpha
+    assert picture.gray == gray
+
+
+def test_sixteen_bits_are_scaled(tmp_path):
+    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    picture = read_picture(tmp_path / "deep.png")
+    torch.testing.assert_close(picture.pixels[0], torch.from_numpy(values / np.float32(65535)))
+
+
+def test_palette_transparency_becomes_alpha(tmp_path):
+    image = gradient("P")
+    image.save(tmp_path / "p.png", transparency=image.getpixel((0, 0)))
+    assert read_picture(tmp_path / "p.png").alpha is not None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_and_reset(tmp_path, orientation):
+    upright = np.asarray(gradient())
+    undo = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "maker"
+    Image.fromarray(np.ascontiguousarray(undo(upright))).save(tmp_path / "o.png", exif=exif)
+    picture = read_picture(tmp_path / "o.png")
+    assert np.array_equal(np.asarray(picture.to_pil()), upright)
+    assert picture.exif[0x010F] == "maker"
+    assert 0x0112 not in picture.exif
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "gif", "bmp"])
+def test_every_truncation_is_an_error_of_ours_or_a_picture(tmp_path, ending):
+    buffer = io.BytesIO()
+    gradient(size=(40, 30)).save(buffer, {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper()))
+    data = buffer.getvalue()
+    path, refused = tmp_path / f"cut.{ending}", 0
+    for length in range(0, len(data), max(1, len(data) // 60)):
+        path.write_bytes(data[:length])
+        try:
+            assert read_picture(path).size == (30, 40)
+        except InputImageError as error:
+            refused += 1
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
+    assert refused > 10
+
+
+def test_bad_files_are_named(tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    for name, message in (("text.png", "not a picture"), ("empty.png", "empty"), ("none.png", "no such file")):
+        with pytest.raises(InputImageError, match=message):
+            read_picture(tmp_path / name)
+    with pytest.raises(InputImageError, match="not a regular file"):
+        read_picture(tmp_path)
+
+
+def test_postscript_is_never_opened(tmp_path):
+    gradient().save(tmp_path / "a.eps")
+    with pytest.raises(InputImageError, match="not a picture"):
+        read_picture(tmp_path / "a.eps")
+
+
+def test_huge_pictures_are_refused_from_their_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "MAX_PIXELS", 100)
+    gradient().save(tmp_path / "big.png")
+    with pytest.raises(InputImageError, match="megapixels"):
+        read_picture(tmp_path / "big.png")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.int32),
+        np.full((4, 4, 3), np.nan, np.float32),
+        np.full((4, 4, 3), 2.0, np.float32),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(array):
+    with pytest.raises(InputImageError):
+        from_array(array)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+def test_metadata_says_what_made_it(tmp_path, name):
+    write_picture(gradient(), tmp_path / name, {"model": "compact", "seed": 7, "version": "1"})
+    with Image.open(tmp_path / name) as image:
+        exif = image.getexif()
+        assert exif[0x0131] == "addsr 1"
+        comment = exif[0x010E] if name == "a.tif" else exif.get_ifd(0x8769)[0x9286][8:]
+        assert json.loads(comment) == {"model": "compact", "seed": 7, "version": "1"}
+        if name == "a.png":
+            assert json.loads(image.text["addsr"])["seed"] == 7
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"old")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        write_picture(gradient(), tmp_path / "a.png", {})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == b"old"
+
+
+def test_formats_that_cannot_hold_the_picture_are_refused(tmp_path):
+    with pytest.raises(OutputError, match="16383"):
+        check_target(tmp_path / "a.webp", (10, 20_000), False)
+    with pytest.raises(OutputError, match="transparency"):
+        check_target(tmp_path / "a.jpg", (10, 10), True)
+    check_target(tmp_path / "a.png", (10, 20_000), True)

@@ -1,0 +1,136 @@
+"""Any picture in, the right picture out: sizes, tiles, grey, alpha, memory."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from addsr import upscaler as module
+from addsr.errors import AddSRError, InputImageError
+from addsr.image.picture import from_array
+
+
+def photo(height=20, width=28, channels=3):
+    array = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return array[..., 0] if channels == 1 else array
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.floats(1, 6))
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_size_is_exact(tiny_upscaler, height, width, scale):
+    result = tiny_upscaler(photo(height, width), scale=scale)
+    assert result.size == (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
+
+
+def test_one_pixel(tiny_upscaler):
+    assert tiny_upscaler(photo(1, 1)).size == (4, 4)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_the_mode_is_kept(tiny_upscaler, channels, mode):
+    assert tiny_upscaler(photo(channels=channels)).mode == mode
+
+
+def test_gray_in_three_channels_stays_gray(tiny_upscaler):
+    result = tiny_upscaler(np.repeat(photo(channels=1)[..., None], 3, 2))
+    assert result.mode == "L"
+
+
+def test_an_rgb_profile_keeps_three_equal_channels():
+    picture = from_array(photo(channels=1))
+    with_profile = type(picture)(picture.pixels, gray=True, icc_profile=b"\0" * 16 + b"RGB " + b"\0" * 100)
+    array = np.asarray(with_profile.to_pil())
+    assert array.ndim == 3
+    assert (array[..., 0] == array[..., 2]).all()
+
+
+def test_opaque_and_clear_stay_so(tiny_upscaler):
+    array = photo(24, 24, 4)
+    array[:, :12, 3], array[:, 12:, 3] = 0, 255
+    alpha = np.asarray(tiny_upscaler(array))[..., 3]
+    assert (alpha[:, :32] == 0).all()
+    assert (alpha[:, -32:] == 255).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 4}, {"color_fix": "wavelet"}, {"color_fix": "adain"}])
+def test_tiles_give_the_picture_of_one_pass(tiny_upscaler, options):
+    """As far as the tiles' overlap goes, with random weights; the bundled model is held to more."""
+    array = photo(110, 150)
+    whole, tiles = (np.asarray(tiny_upscaler(array, tile=tile, **options)).astype(int) for tile in (1024, 256))
+    assert abs(whole - tiles).mean() < 0.1
+    assert abs(whole - tiles).max() <= 12
+
+
+def test_the_seed_decides(tiny_upscaler):
+    a, b, c = (np.asarray(tiny_upscaler(photo(), steps=4, seed=s)) for s in (5, 5, 6))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_path_image_and_array_are_the_same(tiny_upscaler, tmp_path):
+    image = Image.fromarray(photo())
+    image.save(tmp_path / "a.png")
+    results = [np.asarray(tiny_upscaler(p)) for p in (tmp_path / "a.png", str(tmp_path / "a.png"), image, photo())]
+    assert all(np.array_equal(results[0], result) for result in results[1:])
+
+
+def test_progress_counts_tiles(tiny_upscaler):
+    seen = []
+    tiny_upscaler(photo(60, 90), tile=128, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, len(seen)) for i in range(len(seen))]
+    assert len(seen) > 4
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"scale": 0.5}, "scale"),
+        ({"scale": float("nan")}, "scale"),
+        ({"scale": 100}, "scale"),
+        ({"steps": 5}, "steps"),
+        ({"psr_weight": 2}, "psr_weight"),
+        ({"tile": 16}, "tile"),
+        ({"color_fix": "lab"}, "color_fix"),
+    ],
+)
+def test_options_out_of_range_are_named(tiny_upscaler, options, name):
+    with pytest.raises(AddSRError, match=name):
+        tiny_upscaler(photo(), **options)
+
+
+def test_results_that_are_too_large_are_refused(tiny_upscaler, monkeypatch):
+    monkeypatch.setattr(module, "MAX_OUTPUT_PIXELS", 1000)
+    with pytest.raises(InputImageError, match="megapixels"):
+        tiny_upscaler(photo())
+
+
+def test_less_memory_means_smaller_tiles(tiny_upscaler, monkeypatch):
+    run, tried = tiny_upscaler._run_tiles, []
+
+    def short_of_memory(lr, tile, options, progress):
+        tried.append(tile)
+        if tile > 256:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(lr, tile, options, progress)
+
+    monkeypatch.setattr(tiny_upscaler, "_run_tiles", short_of_memory)
+    assert tiny_upscaler(photo()).size == (112, 80)
+    assert tried == [1024, 512, 256]
+
+
+def test_never_enough_memory_is_one_clear_error(tiny_upscaler, monkeypatch):
+    def full(*args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(tiny_upscaler, "_run_tiles", full)
+    with pytest.raises(AddSRError, match="out of memory"):
+        tiny_upscaler(photo())
+
+
+def test_damaged_weights_are_reported_not_painted(tiny_upscaler):
+    with torch.no_grad():
+        tiny_upscaler.restorer.unet.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(AddSRError, match="not finite"):
+        tiny_upscaler(photo())
