@@ -73,8 +73,7 @@ def test_to_a_folder(addsr, photo, tmp_path):
 
 def test_a_folder_again_does_not_enlarge_its_results(addsr, photo):
     assert addsr("upscale", photo.parent)[0] == 0
-    code, _, err = addsr("upscale", photo.parent, "--overwrite")
-    assert code == 0
+    assert addsr("upscale", photo.parent, "--overwrite")[0] == 0
     assert sorted(p.name for p in photo.parent.iterdir()) == ["photo.jpg", "photo_x4.png"]
 
 

@@ -116,9 +116,7 @@ def test_round_trip(compact_pipeline, tmp_path):
     compact_pipeline.save_pretrained(tmp_path)
     loaded = AddSRPipeline.from_pretrained(tmp_path)
     assert loaded.config.start_point == "noise"
-    assert torch.equal(
-        loaded(picture(), output_type="pt").images, compact_pipeline(picture(), output_type="pt").images
-    )
+    assert torch.equal(loaded(picture(), output_type="pt").images, compact_pipeline(picture(), output_type="pt").images)
 
 
 def test_round_trip_with_a_controlnet_and_without_text(tmp_path):

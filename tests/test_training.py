@@ -82,7 +82,7 @@ def test_degradation_is_a_function_of_the_generator():
     results = [two_order(hr, DegradationSettings(), np.random.default_rng(s)) for s in range(12)]
     for seed, result in enumerate(results):
         assert result.shape == (3, 16, 24)
-        assert 0 <= result.min()
+        assert result.min() >= 0
         assert result.max() <= 1
         assert torch.equal(result, two_order(hr, DegradationSettings(), np.random.default_rng(seed)))
     assert not torch.equal(results[0], results[1])

@@ -1,4 +1,4 @@
-"""A run over many files: which input becomes which output, and one after the other without losing the rest to one failure."""
+"""A run over many files: which input becomes which output, and no failure stops the rest."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +128,7 @@ def run(
     """Do the jobs; a failed one is reported and the others go on. The model is loaded only if there is something to do.
 
     Args:
+        jobs: from `plan`.
         load_upscaler: gives the Upscaler.
         options: RestoreOptions.
         version: of the package, for the metadata.

@@ -17,7 +17,6 @@ from addsr.errors import ModelError
 from addsr.runtime.device import choose_device, choose_precision
 from addsr.upscaler import Upscaler
 
-
 _NETWORKS = {
     "AddSRUNet": "addsr.models.unet",
     "AddSRControlNet": "addsr.models.controlnet",
@@ -48,7 +47,9 @@ def find_model(name: str | Path) -> Path:
         try:
             return Path(snapshot_download(str(name), local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError):
-            raise ModelError(f"{name}: neither a folder nor in the local hub cache (nothing is downloaded here)") from None
+            raise ModelError(
+                f"{name}: neither a folder nor in the local hub cache (nothing is downloaded here)"
+            ) from None
     raise ModelError(f"unknown model {str(name)!r}; bundled: {', '.join(bundled) or 'none'}; or give a folder")
 
 
@@ -79,7 +80,9 @@ def load_restorer(folder: Path) -> Restorer:
         alphas_cumprod, prediction_type = schedule_from_config(schedule)
         networks = {name: _load_network(folder, name, index.get(name)) for name in ("unet", "vae", "controlnet")}
         defaults = {name: index[name] for name in ("start_point", "psr_weight", "num_inference_steps", "color_fix")}
-        return Restorer(networks.pop("unet"), networks.pop("vae"), alphas_cumprod, prediction_type, **networks, **defaults)
+        return Restorer(
+            networks.pop("unet"), networks.pop("vae"), alphas_cumprod, prediction_type, **networks, **defaults
+        )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{folder}: the model cannot be loaded ({lines[0]})") from error

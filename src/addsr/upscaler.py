@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from addsr.diffusion.restorer import Restorer
 from addsr.errors import AddSRError, InputImageError
 from addsr.image.color import COLOR_FIXES, fix_color
 from addsr.image.picture import Picture, from_array
 from addsr.image.read import read_picture, read_pil
 from addsr.image.resize import resize, resize_region
 from addsr.image.tiling import AxisTile, plan_axis
-from addsr.diffusion.restorer import Restorer
 from addsr.runtime.device import is_out_of_memory
 
 MODEL_SCALE = 4  # the factor that the models are trained for

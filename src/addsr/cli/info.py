@@ -75,4 +75,3 @@ def _describe(name: str, folder: Any) -> dict[str, Any]:
         "sha256": weights_sha256(folder),
         "folder": str(folder),
     }
-

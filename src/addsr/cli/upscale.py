@@ -1,7 +1,6 @@
 """addsr upscale: files and folders in, restored and enlarged pictures out."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,9 @@ def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or folders of pictures.")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="OUT", help="A file for one input, else a folder. Default: beside each."),
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="A file for one input, else a folder. Default: beside each."
+        ),
     ] = None,
     scale: Annotated[float, typer.Option("-s", "--scale", help="Factor, from 1 (restore only).")] = 4.0,
     steps: Annotated[
@@ -52,7 +53,9 @@ def upscale(
     if suffix is None:
         suffix = f"_x{scale:g}"
     elif not suffix and output is None:
-        raise typer.BadParameter("an empty suffix needs -o: the output would be the input itself", param_hint="--suffix")
+        raise typer.BadParameter(
+            "an empty suffix needs -o: the output would be the input itself", param_hint="--suffix"
+        )
     if any(c in suffix for c in '/\\:*?"<>|\0'):
         raise typer.BadParameter(f"{suffix!r} has characters that a file name cannot have", param_hint="--suffix")
     if ext not in EXTENSIONS:
@@ -167,4 +170,9 @@ def _row(done: "Done") -> dict[str, Any]:
         row["output"] = str(done.job.target)
     if done.error is not None:
         return row | {"error": str(done.error)}
-    return row | {"width": done.size[1], "height": done.size[0], "seconds": round(done.seconds, 3), **(done.made_by or {})}
+    return row | {
+        "width": done.size[1],
+        "height": done.size[0],
+        "seconds": round(done.seconds, 3),
+        **(done.made_by or {}),
+    }

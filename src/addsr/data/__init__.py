@@ -1,0 +1,1 @@
+"""Photos, degradation and training pairs."""

@@ -1,6 +1,6 @@
-"""HR/LR training pairs, each a function of (seed, count) alone, so that a resumed run sees what an undisturbed one would."""
+"""HR/LR training pairs, each a function of (seed, count) alone: a resumed run sees what an undisturbed one would."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ class PairSettings:
     redraws: int = 3
     holdout: int = 36
     fixed_cases: float = 0.25
-    degradation: DegradationSettings = DegradationSettings()
+    degradation: DegradationSettings = field(default_factory=DegradationSettings)
 
 
 class Pairs(Dataset[dict[str, torch.Tensor]]):
@@ -37,7 +37,9 @@ class Pairs(Dataset[dict[str, torch.Tensor]]):
     Items hold `hr` and `lr`, both (3, crop, crop) float32 in [0, 1]; `lr` is the degraded quarter, enlarged to HR size.
     """
 
-    def __init__(self, photos: Photos, settings: PairSettings, seed: int, length: int, *, held_out: bool = False) -> None:
+    def __init__(
+        self, photos: Photos, settings: PairSettings, seed: int, length: int, *, held_out: bool = False
+    ) -> None:
         self.photos, self.settings, self.seed, self.length = photos, settings, seed, length
         self.chosen = [i for i in range(len(photos)) if (i % settings.holdout == 0) == held_out]
 
@@ -54,7 +56,7 @@ class Pairs(Dataset[dict[str, torch.Tensor]]):
         return {"hr": hr, "lr": resize(lr, (self.settings.crop, self.settings.crop)).clamp(0, 1)}
 
     def _crop(self, rng: np.random.Generator) -> torch.Tensor:
-        """A random crop in one of the eight orientations; flat sky and night teach little, so they are drawn less often."""
+        """A random crop in one of the eight orientations; flat sky teaches little, so it is drawn less often."""
         side = self.settings.crop
         for _ in range(self.settings.redraws + 1):
             photo = self.photos[self.chosen[rng.integers(len(self.chosen))]]

@@ -14,7 +14,9 @@ POSTERIOR_STEP = -1  # the step number of the noise of the autoencoder's posteri
 
 def _block(seed: int, step: int, row: int, column: int, channels: int) -> torch.Tensor:
     key = ",".join(map(str, (seed, step, row, column))).encode()
-    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1)
+    generator = torch.Generator().manual_seed(
+        int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+    )
     return torch.randn((channels, BLOCK, BLOCK), generator=generator)
 
 
@@ -32,7 +34,9 @@ def positional_noise(seed: int, step: int, channels: int, rows: slice, columns: 
     """
     bands = []
     for row in range(rows.start // BLOCK, -(-rows.stop // BLOCK)):
-        blocks = [_block(seed, step, row, c, channels) for c in range(columns.start // BLOCK, -(-columns.stop // BLOCK))]
+        blocks = [
+            _block(seed, step, row, c, channels) for c in range(columns.start // BLOCK, -(-columns.stop // BLOCK))
+        ]
         bands.append(torch.cat(blocks, dim=2))
     plane = torch.cat(bands, dim=1)
     top, left = rows.start // BLOCK * BLOCK, columns.start // BLOCK * BLOCK

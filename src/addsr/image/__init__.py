@@ -1,0 +1,1 @@
+"""Pictures without networks: files, resampling, tile geometry, colour fix."""

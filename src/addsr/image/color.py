@@ -30,7 +30,7 @@ def low_frequencies(picture: torch.Tensor) -> torch.Tensor:
 
 
 def _wavelet(target: torch.Tensor, source_rows: SourceRows) -> None:
-    """target += low(source - target): blurring is linear, so this is high(target) + low(source)."""
+    """Target += low(source - target): blurring is linear, so this is high(target) + low(source)."""
     height = target.shape[1]
     kept, kept_from = target[:, :0], 0  # original rows above the strip, which are overwritten by then
     for start in range(0, height, STRIP):

@@ -32,7 +32,7 @@ def axis_weights(in_size: int, out_size: int, start: int, stop: int) -> tuple[to
 
 
 def resize_region(image: torch.Tensor, size: tuple[int, int], rows: slice, columns: slice) -> torch.Tensor:
-    """The part [rows, columns] of `image` (..., H, W) resized to `size` (height, width); the same values as cut from the whole."""
+    """The part [rows, columns] of `image` (..., H, W) resized to `size` (height, width), as if cut from the whole."""
     height, width = image.shape[-2:]
     vertical, top = axis_weights(height, size[0], rows.start, rows.stop)
     horizontal, left = axis_weights(width, size[1], columns.start, columns.stop)

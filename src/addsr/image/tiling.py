@@ -1,6 +1,7 @@
 """Tile geometry: where the tiles of an axis lie, and how they fade into each other. Pure numbers, no networks."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -43,7 +44,7 @@ def plan_axis(length: int, tile: int, overlap: int, align: int) -> list[AxisTile
     starts = [int(i * step) // align * align for i in range(count - 1)] + [length - tile]
     # A tile's share is what its own fade-in has over the next one's: the sum telescopes to 1 whatever overlaps.
     fades = [torch.ones(length, dtype=torch.float64)]
-    fades += [_fade(length, start, before + tile) for before, start in zip(starts, starts[1:], strict=False)]
+    fades += [_fade(length, start, before + tile) for before, start in pairwise(starts)]
     fades.append(torch.zeros(length, dtype=torch.float64))
     return [
         AxisTile(start, start + tile, (fades[i] - fades[i + 1])[start : start + tile].float())

@@ -65,7 +65,7 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any]) ->
             image.save(file, name, **options)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OutputError(f"{path}: the disk is full") from error

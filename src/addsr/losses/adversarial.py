@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 
 def hinge_discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """mean relu(1 - D(real)) + mean relu(1 + D(fake))."""
+    """Mean relu(1 - D(real)) + mean relu(1 + D(fake))."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 

@@ -1,0 +1,1 @@
+"""Networks, each in a size from compact to Stable Diffusion 2."""

@@ -1,6 +1,7 @@
 """From the condition picture (LR enlarged to HR size, or PSR's refined picture, in [0, 1]) to features at latent size."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,14 @@ class StridedConditioning(nn.Module):
         block_channels: widths; each but the first halves the size, so four give a factor of 8.
     """
 
-    def __init__(self, out_channels: int, in_channels: int = 3, block_channels: Sequence[int] = (16, 32, 96, 256)) -> None:
+    def __init__(
+        self, out_channels: int, in_channels: int = 3, block_channels: Sequence[int] = (16, 32, 96, 256)
+    ) -> None:
         super().__init__()
         self.factor = 2 ** (len(block_channels) - 1)
         self.conv_in = nn.Conv2d(in_channels, block_channels[0], 3, padding=1)
         self.blocks = nn.ModuleList()
-        for narrow, wide in zip(block_channels, block_channels[1:], strict=False):
+        for narrow, wide in pairwise(block_channels):
             self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
             self.blocks.append(nn.Conv2d(narrow, wide, 3, padding=1, stride=2))
         self.conv_out = nn.Conv2d(block_channels[-1], out_channels, 3, padding=1)

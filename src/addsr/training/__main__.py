@@ -25,7 +25,9 @@ def train(
     photos: Annotated[list[Path], typer.Option(help="Folder or tar shard of sharp photos; may be repeated.")],
     lpips: Annotated[Path, typer.Option(help="LPIPS-Squeeze weights (safetensors).")],
     out: Annotated[Path, typer.Option(help="Folder for stats.jsonl and weights.")],
-    init: Annotated[Path | None, typer.Option(help="Folder of an earlier run whose averaged weights to start from.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier run whose averaged weights to start from.")
+    ] = None,
     images: Annotated[int | None, typer.Option(help="Length of the run, instead of the preset's.")] = None,
     minutes: Annotated[float | None, typer.Option(help="The run ends, fully annealed, within this time.")] = None,
     seed: Annotated[int, typer.Option()] = 0,

@@ -20,6 +20,8 @@ from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.unet import AddSRUNet
 from addsr.training.task import Batch
 
+SHIFT = 8  # pixels that the pictures are shifted by at most before LPIPS
+
 
 @dataclass(frozen=True)
 class StudentSettings:
@@ -40,10 +42,10 @@ class StudentSettings:
     lpips: float = 0.5
     autoencoder: float = 0.25
     refine: float = 0.5
-    refine_from: float = 0.4
+    refine_from: float = 0.35
     hr_latents: float = 0.2
     adversarial: float = 0.15
-    adversarial_from: float = 0.75
+    adversarial_from: float = 0.6
     prediction_type: str = "sample"
     compile: bool = False
 
@@ -83,7 +85,11 @@ class StudentTask:
         encoded = len(hr) if refined else max(1, len(hr) // 4)  # few suffice for the autoencoder's loss
         with torch.no_grad():
             hr_latents = self.vae.encode(hr[:encoded] * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
-        size = (self.unet.config.in_channels, hr.shape[2] // self.vae.config.factor, hr.shape[3] // self.vae.config.factor)
+        size = (
+            self.unet.config.in_channels,
+            hr.shape[2] // self.vae.config.factor,
+            hr.shape[3] // self.vae.config.factor,
+        )
         noise = self._noise((len(hr), *size), generator)
         x0, pictures = self.restore(noise, torch.full((len(hr),), STUDENT_TIMESTEPS[0]), lr)
         targets = hr
@@ -92,7 +98,7 @@ class StudentTask:
             targets = torch.cat([hr, hr])
 
         l1 = (pictures - targets).abs().mean((1, 2, 3))
-        lpips = self.lpips(pictures, targets)
+        lpips = self._lpips(pictures, targets, generator)
         autoencoder = self._autoencoder_loss(hr_latents, hr, generator)
         reconstruction = (l1 + self.settings.lpips * lpips).mean()
         losses = {
@@ -143,6 +149,15 @@ class StudentTask:
         return self.restore(
             latents.contiguous(memory_format=memory_format), timestep, condition.contiguous(memory_format=memory_format)
         )[1]
+
+    def _lpips(self, pictures: torch.Tensor, targets: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """At a random offset: at a fixed one, the strides of the features would meet PixelShuffle's grid always alike,
+        and a pattern of that grid could please them.
+        """
+        side = pictures.shape[2] - SHIFT
+        top, left = torch.randint(SHIFT, (2,), generator=generator).tolist()
+        a, b = (x[:, :, top : top + side, left : left + side] for x in (pictures, targets))
+        return self.lpips(a, b)
 
     def _autoencoder_loss(self, latents: torch.Tensor, hr: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         few = max(1, len(hr) // 4)

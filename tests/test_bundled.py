@@ -1,0 +1,82 @@
+"""The shipped model is the real thing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import addsr
+from addsr.bundled import bundled_models
+from addsr.data.degradation import fixed_case, from_uint8, to_uint8
+from addsr.pipelines.addsr import AddSRPipeline
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SHARP = Path(__file__).resolve().parent / "data" / "sharp.png"  # NASA, public domain
+
+
+@pytest.fixture(scope="module")
+def compact():
+    return addsr.load("compact", device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    return Image.open(EXAMPLES / "astronaut.jpg")
+
+
+def array(image):
+    return np.asarray(image).astype(float)
+
+
+def test_it_runs_through_the_pipeline(compact, astronaut):
+    lr = astronaut.resize((512, 512), Image.Resampling.BICUBIC)
+    pipeline = AddSRPipeline.from_pretrained(bundled_models()["compact"])
+    picture = pipeline(lr).images[0]
+    assert abs(array(picture) - array(compact(astronaut))).mean() < 1  # 8-bit against float enlargement
+
+
+def test_another_seed_changes_the_four_step_picture(compact, astronaut):
+    first, second = (array(compact(astronaut, steps=4, seed=seed)) for seed in (0, 1))
+    assert 0 < abs(first - second).mean() < 20
+
+
+def test_without_its_condition_it_is_lost(compact, astronaut):
+    lr = torch.from_numpy(array(astronaut.resize((512, 512)))).permute(2, 0, 1)[None].float() / 255
+    with_condition, without = (
+        compact.restorer.decode_latents(compact.restorer(condition)) for condition in (lr, torch.full_like(lr, 0.5))
+    )
+    reference = lr * 2 - 1
+    assert (without - reference).abs().mean() > 4 * (with_condition - reference).abs().mean()
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_clean_sharp_picture_is_not_worse_than_bicubic(compact, steps):
+    hr = from_uint8(np.asarray(Image.open(SHARP)))
+    lr = Image.fromarray(to_uint8(fixed_case(hr, "bicubic", np.random.default_rng(0))))
+    enlarged = lr.resize((hr.shape[2], hr.shape[1]), Image.Resampling.BICUBIC)
+
+    def error(picture):
+        return ((array(picture) - array(Image.open(SHARP))) ** 2).mean()
+
+    assert error(compact(lr, steps=steps)) <= error(enlarged)
+
+
+def test_tiles_leave_no_seam(compact, astronaut):
+    whole, tiles = (array(compact(astronaut, tile=tile)) for tile in (512, 256))
+    difference = abs(whole - tiles)
+    assert difference.mean() < 0.5
+    assert difference.max() < 25
+
+
+def test_the_limits_of_its_size(compact):
+    files = bundled_models()["compact"].rglob("*.safetensors")
+    assert sum(path.stat().st_size for path in files) <= 50_000_000
+    networks = (compact.restorer.unet, compact.restorer.vae)
+    assert sum(p.numel() for network in networks for p in network.parameters()) <= 25_000_000
+
+
+def test_its_card_says_what_it_must():
+    card = (bundled_models()["compact"] / "MODEL_CARD.md").read_text()
+    assert all(word in card for word in ("license: apache-2.0", "## Data", "## Recipe", "## Measured", "## Limits"))
