@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from addsr.image import color
+from addsr.image import resize as module
 from addsr.image.resize import resize, resize_region
 from addsr.image.tiling import plan_axis
 
@@ -17,6 +18,14 @@ def test_resize_is_pillows_bicubic(size):
     image = torch.rand(3, 37, 53)
     planes = [Image.fromarray(plane.numpy()).resize(size[::-1], Image.Resampling.BICUBIC) for plane in image]
     np.testing.assert_allclose(resize(image, size).numpy(), np.stack(planes), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(148, 212), (60, 71), (20, 17)])
+def test_resize_in_blocks_is_one_pass(monkeypatch, size):
+    image = torch.rand(3, 37, 53)
+    whole = resize(image, size)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    torch.testing.assert_close(resize(image, size), whole)
 
 
 @pytest.mark.parametrize("size", [(148, 212), (60, 71), (20, 17)])

@@ -39,7 +39,7 @@ def test_gray_in_three_channels_stays_gray(tiny_upscaler):
 
 
 def test_an_rgb_profile_keeps_three_equal_channels():
-    picture = from_array(photo(channels=1))
+    picture = from_array(photo(300, channels=1))
     with_profile = type(picture)(picture.pixels, gray=True, icc_profile=b"\0" * 16 + b"RGB " + b"\0" * 100)
     array = np.asarray(with_profile.to_pil())
     assert array.ndim == 3

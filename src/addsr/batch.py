@@ -1,5 +1,6 @@
 """A run over many files: which input becomes which output, and no failure stops the rest."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,16 +45,16 @@ def plan(inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwr
     Raises:
         OutputError: if the output folder cannot be made.
     """
-    to_file = out is not None and out.suffix.lower() in FORMATS and not out.is_dir()
+    single = out if out is not None and out.suffix.lower() in FORMATS and not out.is_dir() else None
     jobs = list(_sources(inputs, suffix if out is None else ""))
-    if to_file and len(jobs) != 1:
+    if single is not None and len(jobs) != 1:
         raise OutputError(f"{out}: is one file, but there are {len(jobs)} inputs; give a folder")
     if out is not None:
-        _make_folder(out.parent if to_file else out)
+        _make_folder(out if single is None else out.parent)
     planned, taken = [], set[str]()
     for job in jobs:
         if job.error is None:
-            target = out if to_file else _target(job.source, out, suffix, ext, taken)
+            target = single or _target(job.source, out, suffix, ext, taken)
             taken.add(str(target).casefold())
             job = Job(job.source, target, _conflict(job.source, target, overwrite))
         planned.append(job)
@@ -113,6 +114,8 @@ def _conflict(source: Path, target: Path, overwrite: bool) -> OutputError | None
         return OutputError(f"{target}: the output would be the input itself; choose another name or folder")
     if target.is_dir():
         return OutputError(f"{target}: is a folder")
+    if not os.access(target.parent, os.W_OK):
+        return OutputError(f"{target.parent}: the folder cannot be written to")
     if target.exists() and not overwrite:
         return OutputError(f"{target}: exists already; use --overwrite to replace it")
     return None

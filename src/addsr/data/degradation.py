@@ -16,6 +16,7 @@ from addsr.data.kernels import SHAPES, gaussian_kernel, sinc_kernel
 from addsr.image.resize import resize
 
 Range = tuple[float, float]
+WholeRange = tuple[int, int]
 CASES = ("bicubic", "blur", "noise", "mix")
 
 
@@ -44,7 +45,7 @@ class StageSettings:
     gaussian_sigma: Range
     poisson_scale: Range
     gray_probability: float
-    jpeg_quality: Range
+    jpeg_quality: WholeRange
 
 
 @dataclass(frozen=True)

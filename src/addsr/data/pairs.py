@@ -58,10 +58,12 @@ class Pairs(Dataset[dict[str, torch.Tensor]]):
     def _crop(self, rng: np.random.Generator) -> torch.Tensor:
         """A random crop in one of the eight orientations; flat sky teaches little, so it is drawn less often."""
         side = self.settings.crop
-        for _ in range(self.settings.redraws + 1):
+        redraws = self.settings.redraws
+        while True:
             photo = self.photos[self.chosen[rng.integers(len(self.chosen))]]
             top, left = (int(rng.integers(extent - side + 1)) for extent in photo.shape[:2])
-            crop = np.rot90(photo[top : top + side, left : left + side], rng.integers(4))
-            if crop.std() >= 255 * self.settings.min_contrast:
+            crop = np.rot90(photo[top : top + side, left : left + side], int(rng.integers(4)))
+            if redraws == 0 or crop.std() >= 255 * self.settings.min_contrast:
                 break
+            redraws -= 1
         return from_uint8(crop[:, ::-1] if rng.random() < 0.5 else crop)

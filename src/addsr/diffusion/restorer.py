@@ -121,7 +121,7 @@ class Restorer:
 
         # 3. First latents (N, C, H/f, W/f)
         factor = self.vae_scale_factor
-        shape = (self.unet.config.in_channels, lr.shape[2] // factor, lr.shape[3] // factor)
+        shape = (self.unet.config["in_channels"], lr.shape[2] // factor, lr.shape[3] // factor)
         draw = noise or self.seeded_noise(seed, positions or [(0, 0)] * len(lr), shape)
 
         def fresh_noise(step: int) -> torch.Tensor:
@@ -187,11 +187,11 @@ class Restorer:
         latents = posterior.mode()
         if hasattr(posterior, "std"):
             latents = latents + posterior.std * noise(POSTERIOR_STEP)
-        return latents * self.vae.config.scaling_factor
+        return latents * self.vae.config["scaling_factor"]
 
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Scaled latents -> picture (N, 3, H, W), about [-1, 1]."""
-        return self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
 
     @staticmethod
     def seeded_noise(seed: int, positions: Sequence[tuple[int, int]], shape: tuple[int, int, int]) -> Noise:

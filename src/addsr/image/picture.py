@@ -8,6 +8,8 @@ from PIL import Image
 
 from addsr.errors import InputImageError
 
+ROWS = 256  # at a time, where a picture is converted
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -36,13 +38,13 @@ class Picture:
         A grey picture is L or LA, unless its profile is one for RGB.
         """
         planes = self.pixels
-        if self.gray:
-            planes = planes.mean(0, keepdim=True)
-            if self.icc_profile and self.icc_profile[16:20] != b"GRAY":
-                planes = planes.expand(3, -1, -1)
-        if self.alpha is not None:
-            planes = torch.cat([planes, self.alpha])
-        array = planes.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        if self.gray and not (self.icc_profile and self.icc_profile[16:20] != b"GRAY"):
+            planes = planes[:1]
+        parts = [planes] if self.alpha is None else [planes, self.alpha]
+        array = np.empty((*self.size, sum(len(part) for part in parts)), np.uint8)
+        for top in range(0, self.size[0], ROWS):
+            strip = torch.cat([part[:, top : top + ROWS] for part in parts])
+            array[top : top + ROWS] = strip.clamp(0, 1).mul_(255).round_().byte().permute(1, 2, 0).numpy()
         image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
         if self.icc_profile:
             image.info["icc_profile"] = self.icc_profile

@@ -6,6 +6,8 @@ The kernel is Keys' cubic with a = -0.5, widened when shrinking; borders are cut
 
 import torch
 
+BLOCK = 256  # output positions at a time: the weights of a block are a small dense matrix
+
 
 def _keys_cubic(x: torch.Tensor) -> torch.Tensor:
     x = x.abs()
@@ -34,11 +36,20 @@ def axis_weights(in_size: int, out_size: int, start: int, stop: int) -> tuple[to
 def resize_region(image: torch.Tensor, size: tuple[int, int], rows: slice, columns: slice) -> torch.Tensor:
     """The part [rows, columns] of `image` (..., H, W) resized to `size` (height, width), as if cut from the whole."""
     height, width = image.shape[-2:]
-    vertical, top = axis_weights(height, size[0], rows.start, rows.stop)
-    horizontal, left = axis_weights(width, size[1], columns.start, columns.stop)
-    part = image[..., top : top + vertical.shape[1], left : left + horizontal.shape[1]]
-    vertical, horizontal = vertical.to(part), horizontal.to(part)
-    return vertical @ part @ horizontal.T
+    margin = int(2 * max(width / size[1], 1.0)) + 2  # the kernel's reach in input columns
+    west = max(0, int(columns.start * width / size[1]) - margin)
+    east = min(width, int(columns.stop * width / size[1]) + margin + 1)
+    result = image.new_empty(*image.shape[:-2], rows.stop - rows.start, columns.stop - columns.start)
+    for top in range(rows.start, rows.stop, BLOCK):
+        bottom = min(top + BLOCK, rows.stop)
+        vertical, first = axis_weights(height, size[0], top, bottom)
+        band = vertical.to(image) @ image[..., first : first + vertical.shape[1], west:east]
+        for left in range(columns.start, columns.stop, BLOCK):
+            right = min(left + BLOCK, columns.stop)
+            horizontal, first = axis_weights(width, size[1], left, right)
+            block = band[..., first - west : first - west + horizontal.shape[1]] @ horizontal.to(image).T
+            result[..., top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = block
+    return result
 
 
 def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

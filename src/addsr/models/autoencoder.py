@@ -38,22 +38,26 @@ class Decoded:
 
 
 class ResidualStack(nn.Module):
-    """conv_in, residual blocks, conv_out, all at one resolution."""
+    """A linear function of each position, plus conv_in, residual blocks and conv_out (zero at first) at its resolution."""
 
     def __init__(self, in_channels: int, width: int, layers: int, out_channels: int) -> None:
         super().__init__()
+        self.linear = nn.Conv2d(in_channels, out_channels, 1)
         self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
         self.resnets = nn.ModuleList(
             ResnetBlock2D(in_channels=width, temb_channels=None, groups=1, eps=1e-5)  # pyright: ignore[reportArgumentType]
             for _ in range(layers)
         )
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        linear = self.linear(hidden_states)
         hidden_states = self.conv_in(hidden_states)
         for resnet in self.resnets:
             hidden_states = resnet(hidden_states, None)
-        return self.conv_out(hidden_states)
+        return linear + self.conv_out(hidden_states)
 
 
 class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
@@ -87,11 +91,26 @@ class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
         self.decoder = ResidualStack(latent_channels, decoder_width, decoder_layers, pixels)
         use_channel_norm(self)
 
+    @torch.no_grad()
+    def set_linear(self, mean: torch.Tensor, basis: torch.Tensor, scale: torch.Tensor) -> None:
+        """Start from a linear autoencoder, as a principal component analysis of patches gives it.
+
+        Args:
+            mean: (3·f², ) of pixel-unshuffled pictures in [-1, 1].
+            basis: (3·f², C) orthonormal columns.
+            scale: (C,) standard deviations along them: the latents get unit variance.
+        """
+        encode = (basis / scale).T
+        self.encoder.linear.weight.copy_(encode[:, :, None, None])
+        self.encoder.linear.bias.copy_(-encode @ mean)  # pyright: ignore[reportOptionalMemberAccess]
+        self.decoder.linear.weight.copy_((basis * scale)[:, :, None, None])
+        self.decoder.linear.bias.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
+
     def encode(self, x: torch.Tensor) -> Encoded:
         """(N, 3, f·H, f·W) in [-1, 1] -> unscaled latents (N, C, H, W), as a distribution of no spread."""
-        latents = self.encoder(F.pixel_unshuffle(x, self.config.factor))
+        latents = self.encoder(F.pixel_unshuffle(x, self.config["factor"]))
         return Encoded(PointDistribution(latents))
 
     def decode(self, z: torch.Tensor) -> Decoded:
         """Unscaled latents (N, C, H, W) -> picture (N, 3, f·H, f·W), about [-1, 1]."""
-        return Decoded(F.pixel_shuffle(self.decoder(z), self.config.factor))
+        return Decoded(F.pixel_shuffle(self.decoder(z), self.config["factor"]))

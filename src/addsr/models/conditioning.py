@@ -28,16 +28,17 @@ class StridedConditioning(nn.Module):
             self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
             self.blocks.append(nn.Conv2d(narrow, wide, 3, padding=1, stride=2))
         self.conv_out = nn.Conv2d(block_channels[-1], out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(N, 3, f·H, f·W) in [0, 1] -> the embedding (N, C, H, W) and the strided outputs before their activation."""
         hidden_states = F.silu(self.conv_in(picture))
         feature_map = []
         for block in self.blocks:
+            width = hidden_states.shape[-1]
             hidden_states = block(hidden_states)
-            if block.stride[0] == 2:
+            if hidden_states.shape[-1] < width:
                 feature_map.append(hidden_states)
             hidden_states = F.silu(hidden_states)
         return self.conv_out(hidden_states), feature_map
@@ -53,4 +54,11 @@ class UnshuffleConditioning(nn.Module):
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(N, 3, f·H, f·W) in [0, 1] -> the embedding (N, C, H, W); there are no intermediate features."""
-        return self.conv(F.pixel_unshuffle(picture - 0.5, self.factor)), []
+        return self.conv(F.pixel_unshuffle((picture - 0.5) * 4, self.factor)), []  # about unit variance
+
+    @torch.no_grad()
+    def set_linear(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Start as a linear function of each position: weight (C, 3·f², 1, 1) and bias (C,) for pictures in [-1, 1]."""
+        self.conv.weight.zero_()
+        self.conv.weight[:, :, 1, 1] = weight[:, :, 0, 0] / 2
+        self.conv.bias.copy_(bias)  # pyright: ignore[reportOptionalMemberAccess]

@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from addsr.models.blocks import BlockSettings
-from addsr.models.encoder import UNetEncoder, build_conditioning
+from addsr.models.encoder import UNetEncoder, build_conditioning, per_level
 from addsr.models.normalization import use_channel_norm
 from addsr.models.unet import AddSRUNet
 
@@ -34,8 +34,8 @@ class ControlNetOutput:
 
 def _zero_conv(channels: int) -> nn.Conv2d:
     conv = nn.Conv2d(channels, channels, 1)
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)  # pyright: ignore[reportArgumentType]
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
     return conv
 
 
@@ -96,10 +96,10 @@ class AddSRControlNet(UNetEncoder, ModelMixin, ConfigMixin):
             conditioning_embedding_out_channels,
             conditioning_factor,
         )
-        widths = [block_out_channels[0]]
-        for block in self.down_blocks:
-            out_channels: int = block.resnets[0].out_channels  # pyright: ignore[reportAttributeAccessIssue]
-            widths += [out_channels] * (len(block.resnets) + (block.downsamplers is not None))  # pyright: ignore[reportArgumentType]
+        layers = per_level(layers_per_block, len(block_out_channels), "layers_per_block")
+        widths = [block_out_channels[0]]  # of the skips: conv_in, then each level's layers and its downsampling
+        for level, width in enumerate(block_out_channels):
+            widths += [width] * (layers[level] + (level + 1 < len(block_out_channels)))
         self.controlnet_down_blocks = nn.ModuleList(_zero_conv(width) for width in widths)
         self.controlnet_mid_block = _zero_conv(block_out_channels[-1])
         if norm_type == "channel":

@@ -101,6 +101,8 @@ class AddSRUNet(UNetEncoder, ModelMixin, ConfigMixin):
         self.conv_out = nn.Conv2d(first, out_channels, 3, padding=1)
         self.cond_embedding = self.cond_skip = None
         if conditioning is not None:
+            with torch.no_grad():
+                self.conv_in.weight *= 0.1  # at t = 999 the latents are noise: listen to the condition first
             self.cond_embedding = build_conditioning(conditioning, first, 3, (16, 32, 96, 256), conditioning_factor)
         if conditioning_skip:
             self.cond_skip = build_conditioning("unshuffle", out_channels, 3, (), conditioning_factor)

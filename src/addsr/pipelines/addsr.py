@@ -76,10 +76,10 @@ class AddSRPipeline(DiffusionPipeline):
             self.scheduler.config.prediction_type,
             controlnet=self.controlnet,
             image_encoder=self.image_encoder,
-            start_point=self.config.start_point,
-            psr_weight=self.config.psr_weight,
-            num_inference_steps=self.config.num_inference_steps,
-            color_fix=self.config.color_fix,
+            start_point=self.config["start_point"],
+            psr_weight=self.config["psr_weight"],
+            num_inference_steps=self.config["num_inference_steps"],
+            color_fix=self.config["color_fix"],
         )
 
     @torch.no_grad()

@@ -1,11 +1,12 @@
 """python -m addsr.training: train the compact model's parts, and export them as a model folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 import typer
 from safetensors.torch import load_file
+from torch import nn
 
 from addsr.data.pairs import Pairs
 from addsr.data.photos import Photos
@@ -15,6 +16,8 @@ from addsr.training.export import export
 from addsr.training.loop import Loop
 from addsr.training.student import StudentSettings, StudentTask
 from addsr.training.task import Task
+
+Network = TypeVar("Network", bound=nn.Module)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -37,19 +40,24 @@ def train(
     torch.manual_seed(seed)
     config = load_preset(preset)
     settings = loop_settings(config, images=images, minutes=minutes, seed=seed)
-    networks = {name: make(config) for name, make in (("vae", make_vae), ("unet", make_unet)) if name in config}
-    for name, network in networks.items():
-        if init is not None and (init / f"{name}_ema.safetensors").is_file():
-            network.load_state_dict(load_file(init / f"{name}_ema.safetensors"))
-        network.eval().to(memory_format=torch.channels_last)  # no layer behaves otherwise in training mode
+    vae = _start(make_vae(config), "vae", init)
     task: Task
     if config["task"] == "autoencoder":
-        task = AutoencoderTask(networks["vae"], make_settings(AutoencoderSettings, config["settings"]), lpips)
+        task = AutoencoderTask(vae, make_settings(AutoencoderSettings, config["settings"]), lpips)
     else:
         chosen = make_settings(StudentSettings, config["settings"] | {"compile": compiled})
-        task = StudentTask(networks["unet"], networks["vae"], chosen, lpips)
+        task = StudentTask(_start(make_unet(config), "unet", init), vae, chosen, lpips)
     pairs = Pairs(Photos(photos), pair_settings(config), seed, settings.images)
     Loop(task, pairs, settings, out).run()
+
+
+def _start(network: Network, name: str, init: Path | None) -> Network:
+    """The network as training takes it, with an earlier run's averaged weights where there are any."""
+    if init is not None and (init / f"{name}_ema.safetensors").is_file():
+        network.load_state_dict(load_file(init / f"{name}_ema.safetensors"))
+    network.eval()  # no layer behaves otherwise in training mode
+    nn.Module.to(network, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (its stubs lack this)
+    return network
 
 
 @app.command("export")

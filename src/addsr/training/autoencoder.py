@@ -29,7 +29,7 @@ class AutoencoderSettings:
 class AutoencoderTask:
     """Reconstruct HR crops."""
 
-    averaged = ("vae",)
+    averaged: tuple[str, ...] = ("vae",)
 
     def __init__(self, vae: PixelShuffleAutoencoder, settings: AutoencoderSettings, lpips_weights: Path) -> None:
         self.networks: dict[str, nn.Module] = {"vae": vae}

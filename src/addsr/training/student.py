@@ -28,8 +28,9 @@ class StudentSettings:
     """Weights of the losses and the shares of what is trained.
 
     Attributes:
-        lpips: weight of LPIPS beside L1 in [0, 1].
-        autoencoder: weight of L1 of the decoder on encoded HR, which keeps the latents meaningful while it trains.
+        lpips, lpips_final: weight of LPIPS beside L1 in [0, 1], at the start and at the end of the run. Large at the
+            start it is pleased with a texture of PixelShuffle's grid long before anything is restored.
+        autoencoder: weight of L1 of encoded and decoded HR, which keeps the latents meaningful while the decoder trains.
         refine: share of the iterations that take the second step too.
         refine_from: progress of the run (0..1) before the second step is trained at all.
         hr_latents: share of the second steps that start from noised HR latents instead of the student's own x0.
@@ -39,13 +40,14 @@ class StudentSettings:
         compile: fuse the networks by torch.compile (a few minutes at the start, a quarter faster on a CPU).
     """
 
-    lpips: float = 0.5
-    autoencoder: float = 0.25
+    lpips: float = 0.15
+    lpips_final: float = 0.3
+    autoencoder: float = 0.5
     refine: float = 0.5
-    refine_from: float = 0.35
+    refine_from: float = 0.4
     hr_latents: float = 0.2
-    adversarial: float = 0.15
-    adversarial_from: float = 0.6
+    adversarial: float = 0.1
+    adversarial_from: float = 0.55
     prediction_type: str = "sample"
     compile: bool = False
 
@@ -53,12 +55,11 @@ class StudentSettings:
 class StudentTask:
     """The generator's player trains the U-Net and the decoder, the discriminator's a small patch network."""
 
-    averaged = ("unet", "vae")
+    averaged: tuple[str, ...] = ("unet", "vae")
 
     def __init__(
         self, unet: AddSRUNet, vae: PixelShuffleAutoencoder, settings: StudentSettings, lpips_weights: Path
     ) -> None:
-        vae.encoder.requires_grad_(False)
         self.unet, self.vae, self.settings = unet, vae, settings
         self.discriminator = PatchDiscriminator()
         self.networks: dict[str, nn.Module] = {"unet": unet, "vae": vae, "discriminator": self.discriminator}
@@ -68,8 +69,7 @@ class StudentTask:
         self._judged: tuple[torch.Tensor, torch.Tensor] | None = None  # the generator's last targets and pictures
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        generator = [*self.unet.parameters(), *self.vae.decoder.parameters()]
-        players = {"generator": generator}
+        players = {"generator": [*self.unet.parameters(), *self.vae.parameters()]}
         if self.settings.adversarial:
             players["discriminator"] = list(self.discriminator.parameters())
         return players
@@ -82,25 +82,25 @@ class StudentTask:
         hr, lr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("hr", "lr"))
         drawn = torch.rand((), generator=generator).item()
         refined = progress >= self.settings.refine_from and drawn < self.settings.refine
-        encoded = len(hr) if refined else max(1, len(hr) // 4)  # few suffice for the autoencoder's loss
-        with torch.no_grad():
-            hr_latents = self.vae.encode(hr[:encoded] * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
         size = (
-            self.unet.config.in_channels,
-            hr.shape[2] // self.vae.config.factor,
-            hr.shape[3] // self.vae.config.factor,
+            self.unet.config["in_channels"],
+            hr.shape[2] // self.vae.config["factor"],
+            hr.shape[3] // self.vae.config["factor"],
         )
         noise = self._noise((len(hr), *size), generator)
         x0, pictures = self.restore(noise, torch.full((len(hr),), STUDENT_TIMESTEPS[0]), lr)
         targets = hr
         if refined:
+            with torch.no_grad():
+                hr_latents = self.vae.encode(hr * 2 - 1).latent_dist.mode() * self.vae.config["scaling_factor"]
             pictures = torch.cat([pictures, self._second_step(x0, pictures, lr, hr_latents, generator)])
             targets = torch.cat([hr, hr])
 
         l1 = (pictures - targets).abs().mean((1, 2, 3))
         lpips = self._lpips(pictures, targets, generator)
-        autoencoder = self._autoencoder_loss(hr_latents, hr, generator)
-        reconstruction = (l1 + self.settings.lpips * lpips).mean()
+        autoencoder = self._autoencoder_loss(hr, generator)
+        weight = self.settings.lpips + progress * (self.settings.lpips_final - self.settings.lpips)
+        reconstruction = (l1 + weight * lpips).mean()
         losses = {
             "total": reconstruction + self.settings.autoencoder * autoencoder,
             "l1": l1[: len(hr)].mean(),
@@ -126,7 +126,7 @@ class StudentTask:
         """x0 and its picture in [0, 1] (not clamped: a clamp would kill the gradient outside)."""
         prediction = self.unet(latents, timestep, controlnet_cond=condition)
         x0 = predict_x0(prediction, latents, timestep, self.alphas_cumprod, self.settings.prediction_type)
-        return x0, self.vae.decode(x0 / self.vae.config.scaling_factor).sample / 2 + 0.5
+        return x0, self.vae.decode(x0 / self.vae.config["scaling_factor"]).sample / 2 + 0.5
 
     def _second_step(
         self,
@@ -159,12 +159,13 @@ class StudentTask:
         a, b = (x[:, :, top : top + side, left : left + side] for x in (pictures, targets))
         return self.lpips(a, b)
 
-    def _autoencoder_loss(self, latents: torch.Tensor, hr: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        few = max(1, len(hr) // 4)
-        spread = 0.1 * torch.rand((few, 1, 1, 1), generator=generator)
-        noisy = latents[:few] + spread * self._noise(latents[:few].shape, generator)
-        picture = self.vae.decode(noisy / self.vae.config.scaling_factor).sample / 2 + 0.5
-        return (picture - hr[:few]).abs().mean()
+    def _autoencoder_loss(self, hr: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """L1 of a quarter of the batch through the autoencoder, with some noise on the latents."""
+        few = hr[: max(1, len(hr) // 4)]
+        latents = self.vae.encode(few * 2 - 1).latent_dist.mode()
+        spread = 0.1 * torch.rand((len(few), 1, 1, 1), generator=generator)
+        noisy = latents + spread * self._noise(latents.shape, generator)
+        return (self.vae.decode(noisy).sample / 2 + 0.5 - few).abs().mean()
 
     def _adversary_trains(self, progress: float) -> bool:
         return self.settings.adversarial > 0 and progress >= self.settings.adversarial_from - 0.05
