@@ -4,18 +4,15 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.pipelines.addsr import AddSRPipeline
 from addsr.upscaler import Upscaler
-from tests.tiny import SCHEDULE, tiny_unet
+from tests.tiny import SCHEDULE, tiny_unet, tiny_vae
 
 
 @pytest.fixture
 def compact_pipeline():
     torch.manual_seed(0)
-    vae = PixelShuffleAutoencoder(
-        latent_channels=4, encoder_width=8, encoder_layers=1, decoder_width=8, decoder_layers=1
-    ).eval()
+    vae = tiny_vae()
     scheduler = DDPMScheduler(prediction_type="sample", **SCHEDULE)
     return AddSRPipeline(tiny_unet(), vae, scheduler, start_point="noise", num_inference_steps=1, color_fix="none")
 

@@ -99,7 +99,7 @@ def test_the_input_is_never_overwritten(addsr, photo):
     before = image.read_bytes()
     code, _, err = addsr("upscale", image, "-o", image, "--overwrite")
     assert code == 1
-    assert "input itself" in err
+    assert "an input itself" in err
     assert image.read_bytes() == before
 
 
@@ -130,13 +130,13 @@ def test_one_bad_file_does_not_stop_the_rest(addsr, photo, tmp_path):
         (["PHOTO", "--model", "nonesuch"], 2, "unknown model"),
         (["PHOTO", "--device", "tpu"], 2, "unknown device"),
         (["PHOTO", "--precision", "int8"], 2, "unknown precision"),
-        (["PHOTO", "-o", "/proc/addsr/out"], 2, "cannot be made"),
+        (["PHOTO", "-o", "PHOTO/below/it"], 2, "cannot be made"),
         (["PHOTO", "--nonsense"], 2, "nonsense"),
         ([], 2, "INPUT"),
     ],
 )
 def test_errors_are_one_sentence(addsr, photo, words, code, message):
-    result, _, err = addsr("upscale", *[photo if word == "PHOTO" else word for word in words])
+    result, _, err = addsr("upscale", *[word.replace("PHOTO", str(photo)) for word in words])
     assert result == code
     assert message in err
     assert [p.name for p in photo.parent.iterdir()] == [photo.name]
@@ -149,11 +149,40 @@ def test_a_folder_without_pictures(addsr, tmp_path):
     assert "no picture in the folder" in err
 
 
-def test_many_inputs_do_not_fit_one_file(addsr, photo, tmp_path):
-    Image.open(photo).save(photo.with_suffix(".png"))
-    code, _, err = addsr("upscale", photo.parent, "-o", tmp_path / "one.png")
+def test_an_out_that_looks_like_a_file_is_a_folder_for_many(addsr, photo, tmp_path):
+    assert addsr("upscale", photo.parent, "-o", tmp_path / "all.png")[0] == 0
+    assert [p.name for p in (tmp_path / "all.png").iterdir()] == ["photo_x4.png"]
+
+
+def test_another_input_is_never_overwritten(addsr, photo):
+    image = photo.with_name("photo_x4.png")
+    Image.open(photo).save(image)
+    before = image.read_bytes()
+    code, _, err = addsr("upscale", photo, image, "--overwrite")
+    assert code == 1
+    assert "an input itself" in err
+    assert image.read_bytes() == before
+    assert photo.with_name("photo_x4_x4.png").exists()
+
+
+def test_an_ending_that_cannot_be_written(addsr, photo, tmp_path):
+    code, _, err = addsr("upscale", photo, "-o", tmp_path / "a.gif")
     assert code == 2
-    assert "one file" in err
+    assert "cannot write .gif" in err
+    assert not (tmp_path / "a.gif").exists()
+
+
+def test_wrong_usage_leaves_no_folder(addsr, photo, tmp_path):
+    assert addsr("upscale", photo, "-o", tmp_path / "new", "--model", "nonesuch")[0] == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_name_that_is_too_long_fails_alone(addsr, photo):
+    long = photo.with_name("x" * 251 + ".jpg")
+    shutil.copy(photo, long)
+    code, _, err = addsr("upscale", long, photo)
+    assert code == 1
+    assert "1 picture, 1 failed" in err
 
 
 def test_a_file_in_the_place_of_the_folder(addsr, photo, tmp_path):

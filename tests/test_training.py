@@ -15,11 +15,11 @@ from addsr.data.photos import Photos
 from addsr.errors import DataError
 from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.lpips import SqueezeLPIPS
-from addsr.models.autoencoder import PixelShuffleAutoencoder
-from addsr.training.autoencoder import AutoencoderSettings, AutoencoderTask
+from addsr.training.config import load_preset, loop_settings, make_settings, make_unet, make_vae
 from addsr.training.loop import Loop, LoopSettings
+from addsr.training.pca import start_from_components, start_from_condition
 from addsr.training.student import StudentSettings, StudentTask
-from tests.tiny import tiny_unet
+from tests.tiny import tiny_unet, tiny_vae
 
 
 @pytest.fixture
@@ -141,9 +141,8 @@ def test_lpips_is_zero_only_for_equals(lpips_weights):
 
 def test_the_student_trains(photos, lpips_weights, tmp_path):
     torch.manual_seed(0)
-    vae = PixelShuffleAutoencoder(4, encoder_width=8, encoder_layers=1, decoder_width=8, decoder_layers=1)
-    encoder = vae.encoder.conv_in.weight.clone()
-    decoder = vae.decoder.conv_in.weight.clone()
+    vae = tiny_vae()
+    decoder = vae.decoder.linear.weight.clone()
     task = StudentTask(tiny_unet(), vae, StudentSettings(refine=1, refine_from=0, adversarial_from=0.05), lpips_weights)
     pairs = Pairs(photos, PairSettings(crop=64, holdout=4), 0, 24)
     Loop(task, pairs, LoopSettings(images=24, batch=4, report=8, save=24), tmp_path / "run").run()
@@ -151,25 +150,45 @@ def test_the_student_trains(photos, lpips_weights, tmp_path):
     assert [row["images"] for row in rows] == [8, 16, 24]
     assert rows[-1]["generator/adversarial_weight"] > 0
     assert "generator/l1_later" in rows[-1]
-    assert torch.equal(vae.encoder.conv_in.weight, encoder)
-    assert not torch.equal(vae.decoder.conv_in.weight, decoder)
+    assert not torch.equal(vae.decoder.linear.weight, decoder)
     assert "conv_in.weight" in load_file(tmp_path / "run" / "unet_ema.safetensors")
 
 
-def test_the_autoencoder_trains(photos, lpips_weights, tmp_path):
-    vae = PixelShuffleAutoencoder(4, encoder_width=8, encoder_layers=1, decoder_width=8, decoder_layers=1)
-    pairs = Pairs(photos, PairSettings(crop=64, holdout=4), 0, 80)
-    settings = LoopSettings(images=80, batch=4, warmup=4, rate=3e-3, report=8, save=80)
-    Loop(AutoencoderTask(vae, AutoencoderSettings(), lpips_weights), pairs, settings, tmp_path / "run").run()
-    rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
-    assert rows[-1]["autoencoder/total"] < rows[0]["autoencoder/total"]
+def test_components_are_an_autoencoder_and_the_skip_gives_the_picture_back():
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), scale_factor=8, mode="bicubic").clamp(0, 1)
+    vae, unet = tiny_vae(latent_channels=24), tiny_unet(in_channels=24, out_channels=24)
+    torch.nn.init.zeros_(unet.conv_out.weight)
+    torch.nn.init.zeros_(unet.conv_out.bias)
+    start_from_components(vae, smooth)
+    start_from_condition(unet, vae)
+    with torch.no_grad():
+        latents = vae.encode(smooth * 2 - 1).latent_dist.mode()
+        through = vae.decode(latents).sample / 2 + 0.5
+        skipped = unet(torch.randn_like(latents), 999, controlnet_cond=smooth)
+    assert (through - smooth).abs().mean() < 0.02
+    torch.testing.assert_close(latents.var((0, 2, 3)), torch.ones(24), atol=0.1, rtol=0)
+    torch.testing.assert_close(skipped, latents, atol=1e-3, rtol=0)
 
 
 def test_a_loss_that_is_not_finite_stops(photos, lpips_weights, tmp_path):
-    vae = PixelShuffleAutoencoder(4, encoder_width=8, encoder_layers=1, decoder_width=8, decoder_layers=1)
+    vae = tiny_vae()
     with torch.no_grad():
-        vae.decoder.conv_in.weight.fill_(float("inf"))
+        vae.decoder.linear.weight.fill_(float("inf"))
     pairs = Pairs(photos, PairSettings(crop=64, holdout=4), 0, 8)
-    task = AutoencoderTask(vae, AutoencoderSettings(), lpips_weights)
+    task = StudentTask(tiny_unet(), vae, StudentSettings(), lpips_weights)
     with pytest.raises(FloatingPointError, match="after 0 images"):
         Loop(task, pairs, LoopSettings(images=8, batch=4), tmp_path / "run").run()
+
+
+def test_the_preset_builds_the_compact_model():
+    preset = load_preset("compact-student")
+    with torch.device("meta"):
+        unet, vae = make_unet(preset), make_vae(preset)
+    assert sum(p.numel() for network in (unet, vae) for p in network.parameters()) < 25e6
+    make_settings(StudentSettings, preset["settings"])
+    loop_settings(preset, minutes=1.0)
+    with pytest.raises(DataError, match="unknown setting colour"):
+        make_settings(StudentSettings, {"colour": 1})
+    with pytest.raises(DataError, match="compact-student"):
+        load_preset("nonesuch")

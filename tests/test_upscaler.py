@@ -9,7 +9,7 @@ from PIL import Image
 
 from addsr import upscaler as module
 from addsr.errors import AddSRError, InputImageError
-from addsr.image.picture import from_array
+from addsr.image.transparency import fill_clear
 
 
 def photo(height=20, width=28, channels=3):
@@ -21,7 +21,7 @@ def photo(height=20, width=28, channels=3):
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_size_is_exact(tiny_upscaler, height, width, scale):
     result = tiny_upscaler(photo(height, width), scale=scale)
-    assert result.size == (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
+    assert result.size == (max(1, round(width * scale)), max(1, round(height * scale)))
 
 
 def test_one_pixel(tiny_upscaler):
@@ -34,16 +34,30 @@ def test_the_mode_is_kept(tiny_upscaler, channels, mode):
 
 
 def test_gray_in_three_channels_stays_gray(tiny_upscaler):
-    result = tiny_upscaler(np.repeat(photo(channels=1)[..., None], 3, 2))
-    assert result.mode == "L"
+    result = np.asarray(tiny_upscaler(np.repeat(photo(channels=1)[..., None], 3, 2)))
+    assert result.shape == (80, 112, 3)
+    assert (result == result[..., :1]).all()
 
 
-def test_an_rgb_profile_keeps_three_equal_channels():
-    picture = from_array(photo(300, channels=1))
-    with_profile = type(picture)(picture.pixels, gray=True, icc_profile=b"\0" * 16 + b"RGB " + b"\0" * 100)
-    array = np.asarray(with_profile.to_pil())
-    assert array.ndim == 3
-    assert (array[..., 0] == array[..., 2]).all()
+def test_opaque_alpha_is_kept(tiny_upscaler):
+    array = np.dstack([photo(), np.full((20, 28), 255, np.uint8)])
+    result = tiny_upscaler(array)
+    assert result.mode == "RGBA"
+    assert (np.asarray(result)[..., 3] == 255).all()
+
+
+def test_what_is_clear_does_not_bleed_into_the_edges():
+    pixels, alpha = torch.full((3, 40, 40), 0.8), torch.ones(1, 40, 40)
+    pixels[:, :, :20], alpha[:, :, :20] = 0, 0
+    torch.testing.assert_close(fill_clear(pixels, alpha), torch.full((3, 40, 40), 0.8))
+
+
+def test_the_callers_picture_is_left_alone(tiny_upscaler, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo(8, 16)).save(tmp_path / "turned.jpg", exif=exif)
+    image = Image.open(tmp_path / "turned.jpg")
+    assert [tiny_upscaler(image).size for _ in range(2)] == [(32, 64), (32, 64)]
 
 
 def test_opaque_and_clear_stay_so(tiny_upscaler):
@@ -88,7 +102,7 @@ def test_progress_counts_tiles(tiny_upscaler):
     [
         ({"scale": 0.5}, "scale"),
         ({"scale": float("nan")}, "scale"),
-        ({"scale": 100}, "scale"),
+        ({"scale": float("inf")}, "scale"),
         ({"steps": 5}, "steps"),
         ({"psr_weight": 2}, "psr_weight"),
         ({"tile": 16}, "tile"),
@@ -127,6 +141,21 @@ def test_never_enough_memory_is_one_clear_error(tiny_upscaler, monkeypatch):
     monkeypatch.setattr(tiny_upscaler, "_run_tiles", full)
     with pytest.raises(AddSRError, match="out of memory"):
         tiny_upscaler(photo())
+
+
+def test_an_overflow_of_half_precision_is_computed_again(tiny_upscaler):
+    expected = np.asarray(tiny_upscaler(photo()))
+    tiny_upscaler.restorer.to(torch.float16)
+    decode, seen = tiny_upscaler.restorer.decode_latents, []
+
+    def overflow(latents):
+        seen.append(latents.dtype)
+        return decode(latents) * (torch.inf if latents.dtype == torch.float16 else 1)
+
+    tiny_upscaler.restorer.decode_latents = overflow
+    assert abs(np.asarray(tiny_upscaler(photo())).astype(int) - expected).max() <= 1
+    assert seen == [torch.float16, torch.float32]
+    assert tiny_upscaler.restorer.placement.dtype == torch.float16
 
 
 def test_damaged_weights_are_reported_not_painted(tiny_upscaler):

@@ -2,6 +2,7 @@
 
 import torch
 
+from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.unet import AddSRUNet
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
@@ -28,3 +29,9 @@ def tiny_unet(**changes):
     unet = AddSRUNet(**(config | changes))
     torch.nn.init.normal_(unet.conv_out.weight, std=0.05)  # zero at first, as training wants it
     return unet.eval()
+
+
+def tiny_vae(latent_channels=4):
+    """Compact's autoencoder, one narrow layer each way."""
+    vae = PixelShuffleAutoencoder(latent_channels, encoder_width=8, encoder_layers=1, decoder_width=8, decoder_layers=1)
+    return vae.eval()

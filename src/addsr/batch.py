@@ -5,11 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from addsr.errors import AddSRError, InputImageError, OutputError
 from addsr.image.read import ENDINGS, read_picture
 from addsr.image.write import FORMATS, check_target, write_picture
+
+if TYPE_CHECKING:
+    from addsr.upscaler import RestoreOptions, Upscaler
 
 
 @dataclass(frozen=True)
@@ -37,26 +40,31 @@ def plan(inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwr
 
     Args:
         inputs: files and folders (their pictures, not those of subfolders).
-        out: a file if it has a picture's ending and there is one input file, else a folder; None: beside each input.
+        out: a file if there is one input file and `out` has a picture's ending, else a folder; None: beside each input.
         suffix: goes between the stem and the ending.
         ext: `auto` (tif for TIFF, else png), or `png`, `jpg`, `webp`, `tif`.
         overwrite: allow existing targets (never the input itself).
 
     Raises:
-        OutputError: if the output folder cannot be made.
+        OutputError: if the output folder cannot be made or written to, or `out` has an ending that cannot be written.
     """
-    single = out if out is not None and out.suffix.lower() in FORMATS and not out.is_dir() else None
-    jobs = list(_sources(inputs, suffix if out is None else ""))
-    if single is not None and len(jobs) != 1:
-        raise OutputError(f"{out}: is one file, but there are {len(jobs)} inputs; give a folder")
+    single = None
+    if out is not None and len(inputs) == 1 and not inputs[0].is_dir() and not out.is_dir():
+        if out.suffix.lower() in FORMATS:
+            single = out
+        elif out.suffix.lower() in ENDINGS:
+            raise OutputError(f"{out}: cannot write {out.suffix}; use {', '.join(FORMATS)}")
+    into_inputs = out is None or any(path.is_dir() and path.resolve() == out.resolve() for path in inputs)
+    jobs = list(_sources(inputs, suffix if into_inputs else ""))
     if out is not None:
         _make_folder(out if single is None else out.parent)
+    inputs_taken = {job.source.resolve() for job in jobs if job.error is None}
     planned, taken = [], set[str]()
     for job in jobs:
         if job.error is None:
             target = single or _target(job.source, out, suffix, ext, taken)
             taken.add(str(target).casefold())
-            job = Job(job.source, target, _conflict(job.source, target, overwrite))
+            job = Job(job.source, target, _conflict(target, inputs_taken, overwrite))
         planned.append(job)
     return planned
 
@@ -107,37 +115,44 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: the folder cannot be made ({error.strerror or error})") from error
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder}: the folder cannot be written to")
 
 
-def _conflict(source: Path, target: Path, overwrite: bool) -> OutputError | None:
-    if target.resolve() == source.resolve() or (target.exists() and target.samefile(source)):
-        return OutputError(f"{target}: the output would be the input itself; choose another name or folder")
-    if target.is_dir():
-        return OutputError(f"{target}: is a folder")
-    if not os.access(target.parent, os.W_OK):
-        return OutputError(f"{target.parent}: the folder cannot be written to")
-    if target.exists() and not overwrite:
-        return OutputError(f"{target}: exists already; use --overwrite to replace it")
+def _conflict(target: Path, inputs: set[Path], overwrite: bool) -> OutputError | None:
+    """Why `target` may not be written, or None; no input of the run is ever replaced, whichever picture it belongs to."""
+    try:
+        if target.resolve() in inputs or (target.exists() and any(target.samefile(source) for source in inputs)):
+            return OutputError(f"{target}: the output would be an input itself; choose another name or folder")
+        if target.is_dir():
+            return OutputError(f"{target}: is a folder")
+        if target.exists() and not overwrite:
+            return OutputError(f"{target}: exists already; use --overwrite to replace it")
+        if not os.access(target.parent, os.W_OK):
+            return OutputError(f"{target.parent}: the folder cannot be written to")
+    except OSError as error:
+        return OutputError(f"{target}: cannot be written ({error.strerror or error})")
     return None
 
 
 def run(
     jobs: Sequence[Job],
-    load_upscaler: Callable[[], Any],
-    options: Any,
+    upscaler: "Upscaler | None",
+    options: "RestoreOptions",
     version: str,
+    overwrite: bool,
     on_tile: Callable[[Job, int, int], None],
 ) -> Iterator[Done]:
-    """Do the jobs; a failed one is reported and the others go on. The model is loaded only if there is something to do.
+    """Do the jobs; a failed one is reported and the others go on.
 
     Args:
         jobs: from `plan`.
-        load_upscaler: gives the Upscaler.
-        options: RestoreOptions.
+        upscaler: the loaded model; None where every job has failed already.
+        options: how to restore.
         version: of the package, for the metadata.
+        overwrite: replace existing targets.
         on_tile: called with the job, tiles done and tiles in all.
     """
-    upscaler = load_upscaler() if any(job.error is None for job in jobs) else None
     for job in jobs:
         begun = time.monotonic()
         if job.error is not None or job.target is None or upscaler is None:
@@ -149,7 +164,7 @@ def run(
             check_target(job.target, size, picture.alpha is not None)
             restored = upscaler.restore(picture, options, lambda done, total, job=job: on_tile(job, done, total))
             made_by = {"version": version, **upscaler.made_by(options)}
-            write_picture(restored.to_pil(), job.target, made_by)
+            write_picture(restored.to_pil(), job.target, made_by, overwrite=overwrite)
             yield Done(job, None, size, time.monotonic() - begun, made_by)
-        except (AddSRError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        except Exception as error:
             yield Done(job, error, seconds=time.monotonic() - begun)

@@ -78,6 +78,10 @@ def load_restorer(folder: Path) -> Restorer:
             raise ModelError(f"{folder}: holds a {index['_class_name']}, not an AddSRPipeline")
         schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         alphas_cumprod, prediction_type = schedule_from_config(schedule)
+        if missing := [name for name in ("unet", "vae") if not index.get(name) or index[name][1] is None]:
+            raise ModelError(f"{folder}: model_index.json names no {missing[0]}")
+        if extra := [name for name in ("text_encoder", "image_encoder") if index.get(name) and index[name][1]]:
+            raise ModelError(f"{folder}: the model has a {extra[0]}, which AddSRPipeline runs but Upscaler not yet")
         networks = {name: _load_network(folder, name, index.get(name)) for name in ("unet", "vae", "controlnet")}
         defaults = {name: index[name] for name in ("start_point", "psr_weight", "num_inference_steps", "color_fix")}
         return Restorer(

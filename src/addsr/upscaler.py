@@ -18,10 +18,10 @@ from addsr.image.picture import Picture, from_array
 from addsr.image.read import read_picture, read_pil
 from addsr.image.resize import resize, resize_region
 from addsr.image.tiling import AxisTile, plan_axis
+from addsr.image.transparency import fill_clear
 from addsr.runtime.device import is_out_of_memory
 
 MODEL_SCALE = 4  # the factor that the models are trained for
-MAX_SCALE = 32.0
 MAX_OUTPUT_PIXELS = 1_000_000_000
 AUTO_TILE, MIN_TILE = 1024, 128  # output pixels along a side
 OVERLAP = 128  # output pixels that neighbouring tiles share
@@ -35,11 +35,11 @@ class RestoreOptions:
     """How a picture is restored; None stands for the model's own default.
 
     Attributes:
-        scale: factor of the result, 1 (restore only) to 32.
+        scale: factor of the result, from 1 (restore only).
         steps: 1 to 4.
         seed: of all noise.
         psr_weight: 0 to 1, prediction-based self-refinement from the second step on.
-        tile: side of the tiles in pixels of the four times enlarged picture; None chooses.
+        tile: side of the tiles in output pixels; None chooses.
         color_fix: `wavelet`, `adain` or `none`.
     """
 
@@ -51,8 +51,8 @@ class RestoreOptions:
     color_fix: str | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and 1 <= self.scale <= MAX_SCALE):
-            raise AddSRError(f"scale is {self.scale:g}; it must be 1 to {MAX_SCALE:g}")
+        if not (math.isfinite(self.scale) and self.scale >= 1):
+            raise AddSRError(f"scale is {self.scale:g}; it must be 1 or more")
         if self.steps is not None and not 1 <= self.steps <= 4:
             raise AddSRError(f"steps is {self.steps}; it must be 1 to 4")
         if self.psr_weight is not None and not 0 <= self.psr_weight <= 1:
@@ -95,7 +95,8 @@ class Upscaler:
             (others): see RestoreOptions.
 
         Returns:
-            An 8-bit image of round(width · scale) × round(height · scale): L, LA, RGB or RGBA as the input was.
+            An 8-bit image of round(width · scale) × round(height · scale), at least 1×1: L, LA, RGB or RGBA as the input
+            was.
 
         Raises:
             InputImageError: if the photo cannot be read or is too large.
@@ -125,23 +126,24 @@ class Upscaler:
 
     @staticmethod
     def output_size(picture: Picture, scale: float) -> tuple[int, int]:
-        """(height, width) of the result: round(side · scale), halves up, at least 1.
+        """(height, width) of the result: Python's round(side · scale), at least 1.
 
         Raises:
-            InputImageError: if that is more than MAX_OUTPUT_PIXELS.
+            InputImageError: if that, or the model's own result at MODEL_SCALE, is more than MAX_OUTPUT_PIXELS.
         """
-        height, width = (max(1, math.floor(side * scale + 0.5)) for side in picture.size)
-        if height * width > MAX_OUTPUT_PIXELS:
-            limit = MAX_OUTPUT_PIXELS / 1e6
-            raise InputImageError(
-                f"{width}×{height} would be {height * width / 1e6:.0f} megapixels, the limit is {limit:.0f}"
-            )
+        height, width = (max(1, round(side * scale)) for side in picture.size)
+        working = max(scale, MODEL_SCALE) ** 2 * picture.size[0] * picture.size[1]
+        if working > MAX_OUTPUT_PIXELS:
+            limit, needed = MAX_OUTPUT_PIXELS / 1e6, working / 1e6
+            size = f"{picture.size[1]}×{picture.size[0]} at scale {scale:g}"
+            raise InputImageError(f"{size} takes {needed:.0f} megapixels to restore, the limit is {limit:.0f}")
         return height, width
 
     def restore(self, picture: Picture, options: RestoreOptions, progress: Progress | None = None) -> Picture:
         """Restore a decoded picture; see __call__."""
         size = self.output_size(picture, options.scale)
-        pixels = self._restore_planes(picture.pixels, size, options, progress)
+        pixels = picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha)
+        pixels = self._restore_planes(pixels, size, options, progress)
         if picture.gray:
             pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
         alpha = None if picture.alpha is None else self._restore_alpha(picture.alpha, size, options)
@@ -163,17 +165,34 @@ class Upscaler:
         """(3, h, w) -> (3, *size). The model enlarges by 4; other factors resample its result, or its input beyond 4."""
         if options.scale > MODEL_SCALE:
             lr = resize(lr, (-(-size[0] // MODEL_SCALE), -(-size[1] // MODEL_SCALE))).clamp(0, 1)
-        restored = self._run_with_less_memory(lr, options, progress)
+        restored = self._run_in_full_range(lr, options, progress)
         kind = options.color_fix or self.restorer.color_fix
         full = (restored.shape[1], restored.shape[2])
         fix_color(restored, lambda rows: resize_region(lr, full, rows, slice(0, full[1])).clamp(0, 1), kind)
         return resize(restored.clamp_(0, 1), size).clamp_(0, 1)
 
+    def _run_in_full_range(self, lr: torch.Tensor, options: RestoreOptions, progress: Progress | None) -> torch.Tensor:
+        """Run the tiles; where half precision overflows, the whole picture once more in float32."""
+        try:
+            return self._run_with_less_memory(lr, options, progress)
+        except _NotFiniteError:
+            dtype = self.restorer.placement.dtype
+        self.restorer.to(torch.float32)
+        try:
+            return self._run_with_less_memory(lr, options, progress)
+        except _NotFiniteError:
+            message = "the model gave values that are not finite, in float32 too; its weights are damaged"
+            raise AddSRError(message) from None
+        finally:
+            self.restorer.to(dtype)
+
     def _run_with_less_memory(
         self, lr: torch.Tensor, options: RestoreOptions, progress: Progress | None
     ) -> torch.Tensor:
         """Run the tiles; where the memory does not suffice, smaller ones."""
-        tile = options.tile or AUTO_TILE
+        tile = AUTO_TILE
+        if options.tile is not None:  # in output pixels; the model's own are finer where its result is shrunk
+            tile = round(options.tile * max(1.0, MODEL_SCALE / options.scale))
         while True:
             try:
                 return self._run_tiles(lr, tile, options, progress)
@@ -213,19 +232,21 @@ class Upscaler:
         self, condition: torch.Tensor, row: AxisTile, column: AxisTile, options: RestoreOptions
     ) -> torch.Tensor:
         factor = self.restorer.vae_scale_factor
-        for _ in range(2):
-            x0 = self.restorer(
-                condition[None],
-                num_inference_steps=options.steps,
-                psr_weight=options.psr_weight,
-                seed=options.seed,
-                positions=[(row.start // factor, column.start // factor)],
-            )
-            restored = self.restorer.decode_latents(x0)[0].float() / 2 + 0.5
-            if bool(restored.isfinite().all()):
-                return restored.clamp(0, 1).cpu()
-            self.restorer.to(torch.float32)  # half precision overflowed: once more, and from now on, without it
-        raise AddSRError("the model gave values that are not finite, in float32 too; its weights are damaged")
+        x0 = self.restorer(
+            condition[None],
+            num_inference_steps=options.steps,
+            psr_weight=options.psr_weight,
+            seed=options.seed,
+            positions=[(row.start // factor, column.start // factor)],
+        )
+        restored = self.restorer.decode_latents(x0)[0].float() / 2 + 0.5
+        if not bool(restored.isfinite().all()):
+            raise _NotFiniteError
+        return restored.clamp(0, 1).cpu()
+
+
+class _NotFiniteError(ArithmeticError):
+    """A tile has values that are not finite."""
 
 
 def _condition(lr: torch.Tensor, full: tuple[int, int], row: AxisTile, column: AxisTile) -> torch.Tensor:

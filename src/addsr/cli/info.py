@@ -63,8 +63,9 @@ def _describe(name: str, folder: Any) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 parameters += math.prod(file.get_slice(key).get_shape())
-    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    licence = next((line.split(":", 1)[1].strip() for line in card.splitlines() if line.startswith("license:")), "?")
+    card = folder / "MODEL_CARD.md"
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    licence = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("license:")), "not stated")
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     return {
         "name": name,

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from addsr.batch import Done
+    from rich.console import Console
+
+    from addsr.batch import Done, Job
+    from addsr.upscaler import RestoreOptions, Upscaler
 
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tif")
 
@@ -91,76 +94,98 @@ def _run(
 ) -> int:
     """Plan, load, restore, report; returns the exit code."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from addsr import __version__
     from addsr.errors import AddSRError
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-    def complain(error: Exception) -> None:
-        text = str(error) if isinstance(error, AddSRError) else f"{type(error).__name__}: {error}"
-        console.print(f"error: {text}", style="red", markup=False)
-        if debug:
-            import traceback
-
-            console.print("".join(traceback.format_exception(error)), markup=False)
-
     try:
-        from addsr.batch import plan, run
-
-        jobs = plan(inputs, output, *naming)
         with console.status("starting …"):
-            from addsr.runtime.device import set_threads
-            from addsr.runtime.quick_start import import_diffusers_without_dynamo
+            from addsr.batch import plan
+            from addsr.loading import find_model
             from addsr.upscaler import RestoreOptions
 
             options = RestoreOptions(**settings)
-
-        def load_upscaler() -> Any:
-            import_diffusers_without_dynamo()
-            from addsr.loading import load
-
-            set_threads(threads)
-            with console.status("loading the model …"):
-                return load(*model)
-
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        finished: list[Done] = []
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            bar = progress.add_task("", total=len(jobs))
-            inner = progress.add_task("tiles", total=1, visible=False)
-
-            def on_tile(job: Any, done: int, total: int) -> None:
-                progress.update(bar, description=job.source.name)
-                progress.update(inner, completed=done, total=total, visible=total > 1)
-
-            for done in run(jobs, load_upscaler, options, __version__, on_tile):
-                finished.append(done)
-                progress.advance(bar)
-                if as_json:
-                    print(json.dumps(_row(done)), flush=True)
-                if done.error is not None:
-                    complain(done.error)
-                elif not as_json:
-                    console.print(f"{done.job.source} -> {done.job.target}", markup=False)
+            find_model(model[0])  # before any folder is made
+            jobs = plan(inputs, output, *naming)
+            upscaler = _load(model, threads) if any(job.error is None for job in jobs) else None
+        reporting = {"overwrite": naming[2], "as_json": as_json, "debug": debug}
+        finished = _restore_all(jobs, upscaler, options, console, **reporting)
     except AddSRError as error:
-        complain(error)
+        _complain(console, error, debug)
         return 2
     except KeyboardInterrupt:
         console.print("interrupted", style="red")
         return 130
+    except Exception as error:
+        _complain(console, error, debug)
+        return 1
     good = [done for done in finished if done.error is None]
     pixels, seconds = sum(d.size[0] * d.size[1] for d in good), sum(d.seconds for d in good)
     failed = f", {len(finished) - len(good)} failed" if len(good) < len(finished) else ""
     pictures = "1 picture" if len(good) == 1 else f"{len(good)} pictures"
     console.print(f"{pictures}{failed}, {pixels / 1e6:.2f} megapixels in {seconds:.2f} s")
     return 1 if failed else 0
+
+
+def _load(model: tuple[str, str, str], threads: int | None) -> "Upscaler":
+    from addsr.runtime.device import set_threads
+    from addsr.runtime.quick_start import import_diffusers_without_dynamo
+
+    import_diffusers_without_dynamo()
+    from addsr.loading import load
+
+    set_threads(threads)
+    return load(*model)
+
+
+def _restore_all(
+    jobs: "list[Job]",
+    upscaler: "Upscaler | None",
+    options: "RestoreOptions",
+    console: "Console",
+    *,
+    overwrite: bool,
+    as_json: bool,
+    debug: bool,
+) -> "list[Done]":
+    """Do the jobs under a progress bar (on a terminal), saying what became of each."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from addsr import __version__
+    from addsr.batch import run
+
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    finished = []
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        pictures = progress.add_task("pictures", total=len(jobs))
+        tiles = progress.add_task("tiles", visible=False)
+
+        def on_tile(job: "Job", done: int, total: int) -> None:
+            progress.update(tiles, description=job.source.name, completed=done, total=total, visible=total > 1)
+
+        for done in run(jobs, upscaler, options, __version__, overwrite, on_tile):
+            finished.append(done)
+            progress.advance(pictures)
+            if as_json:
+                print(json.dumps(_row(done)), flush=True)
+            if done.error is not None:
+                _complain(console, done.error, debug)
+            elif not as_json:
+                console.print(f"{done.job.source} -> {done.job.target}", markup=False)
+    return finished
+
+
+def _complain(console: "Console", error: Exception, debug: bool) -> None:
+    """One sentence; where the error is none of ours, its kind and first line."""
+    from addsr.errors import AddSRError
+
+    text = str(error) if isinstance(error, AddSRError) else f"{type(error).__name__}: {error}".splitlines()[0]
+    console.print(f"error: {text}", style="red", markup=False)
+    if debug:
+        import traceback
+
+        console.print("".join(traceback.format_exception(error)), markup=False)
 
 
 def _row(done: "Done") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HR/LR training pairs, each a function of (seed, count) alone: a resumed run sees what an undisturbed one would."""
+"""HR/LR training pairs, each a function of (seed, count) alone, whichever were made before."""
 
 from dataclasses import dataclass, field
 
@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from addsr.data.degradation import CASES, DegradationSettings, fixed_case, from_uint8, two_order
 from addsr.data.photos import Photos
+from addsr.errors import DataError
 from addsr.image.resize import resize
 
 
@@ -60,7 +61,11 @@ class Pairs(Dataset[dict[str, torch.Tensor]]):
         side = self.settings.crop
         redraws = self.settings.redraws
         while True:
-            photo = self.photos[self.chosen[rng.integers(len(self.chosen))]]
+            index = self.chosen[rng.integers(len(self.chosen))]
+            photo = self.photos[index]
+            if min(photo.shape[:2]) < side:
+                height, width = photo.shape[:2]
+                raise DataError(f"{self.photos.names[index]}: {width}×{height} is smaller than the crop of {side}")
             top, left = (int(rng.integers(extent - side + 1)) for extent in photo.shape[:2])
             crop = np.rot90(photo[top : top + side, left : left + side], int(rng.integers(4)))
             if redraws == 0 or crop.std() >= 255 * self.settings.min_contrast:

@@ -18,7 +18,6 @@ class Photos:
 
     Args:
         sources: folders (searched recursively) and tar files.
-        min_side: photos with a shorter side are reported by ValueError when asked for.
 
     Raises:
         DataError: where a source does not exist or no photo is found.

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 COLOR_FIXES = ("wavelet", "adain", "none")
 LEVELS = 5
 REACH = 2**LEVELS - 1  # rows to each side that a low-passed row depends on
-STRIP = 256  # rows at a time
+STRIP = 128  # rows at a time
+COLUMNS = 2048  # and columns
 
 # a slice of rows -> those rows of the source (3, rows, W) in [0, 1]
 SourceRows = Callable[[slice], torch.Tensor]
@@ -31,16 +32,20 @@ def low_frequencies(picture: torch.Tensor) -> torch.Tensor:
 
 def _wavelet(target: torch.Tensor, source_rows: SourceRows) -> None:
     """Target += low(source - target): blurring is linear, so this is high(target) + low(source)."""
-    height = target.shape[1]
+    height, width = target.shape[1:]
     kept, kept_from = target[:, :0], 0  # original rows above the strip, which are overwritten by then
     for start in range(0, height, STRIP):
         stop = min(start + STRIP, height)
         top, bottom = max(start - REACH, 0), min(stop + REACH, height)
         original = torch.cat([kept[:, top - kept_from :], target[:, start:bottom]], dim=1)
-        correction = low_frequencies(source_rows(slice(top, bottom)) - original)
         kept_from = max(stop - REACH, 0)
-        kept = original[:, kept_from - top : stop - top]
-        target[:, start:stop] += correction[:, start - top : stop - top]
+        kept = original[:, kept_from - top : stop - top].clone()
+        difference = source_rows(slice(top, bottom)).sub_(original)
+        for left in range(0, width, COLUMNS):
+            right = min(left + COLUMNS, width)
+            west, east = max(left - REACH, 0), min(right + REACH, width)
+            low = low_frequencies(difference[:, :, west:east])
+            target[:, start:stop, left:right] += low[:, start - top : stop - top, left - west : right - west]
 
 
 def _statistics(rows: SourceRows, height: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,7 +73,7 @@ def fix_color(target: torch.Tensor, source_rows: SourceRows, kind: str) -> None:
 
     Args:
         target: the restored picture, float32 on the CPU.
-        source_rows: gives rows of the LR picture at the same size.
+        source_rows: gives rows of the LR picture at the same size, as a tensor of their own.
         kind: `wavelet`, `adain` or `none`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A decoded picture and what must survive the restoration: transparency, greyness, colour profile, EXIF."""
+"""A decoded picture and what must survive the restoration: its mode, transparency, colour profile, EXIF."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,23 @@ ROWS = 256  # at a time, where a picture is converted
 
 @dataclass(frozen=True)
 class Picture:
-    """Attributes:
-    pixels: (3, H, W) float32 in [0, 1], in the colour space of `icc_profile` (sRGB where that is None).
-    alpha: (1, H, W) float32 in [0, 1], not premultiplied; None where all is opaque.
-    gray: the picture has no colour, so the result must have none.
-    icc_profile: bytes to write along, or None.
-    exif: the photo's EXIF, upright, without thumbnail; None where there is none.
+    """What is restored.
+
+    Attributes:
+        pixels: (3, H, W) float32 in [0, 1], in the colour space of `icc_profile` (sRGB where that is None).
+        mode: of the result: L, LA, RGB or RGBA.
+        alpha: (1, H, W) float32 in [0, 1], not premultiplied; None where all is opaque.
+        gray: the picture has no colour, so the result must have none, whatever its mode.
+        icc_profile: bytes to write along, or None.
+        exif: the photo's EXIF as bytes, upright, or None.
     """
 
     pixels: torch.Tensor
+    mode: str
     alpha: torch.Tensor | None = None
     gray: bool = False
     icc_profile: bytes | None = None
-    exif: Image.Exif | None = None
+    exif: bytes | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -33,14 +37,11 @@ class Picture:
         return self.pixels.shape[1], self.pixels.shape[2]
 
     def to_pil(self) -> Image.Image:
-        """8-bit L, LA, RGB or RGBA, values rounded; the profile and the EXIF are in `info`.
-
-        A grey picture is L or LA, unless its profile is one for RGB.
-        """
-        planes = self.pixels
-        if self.gray and not (self.icc_profile and self.icc_profile[16:20] != b"GRAY"):
-            planes = planes[:1]
-        parts = [planes] if self.alpha is None else [planes, self.alpha]
+        """8-bit, of the picture's mode, values rounded; profile and EXIF are in `info`."""
+        color = self.pixels[: 1 if self.mode.startswith("L") else 3]
+        parts = [color]
+        if self.mode.endswith("A"):
+            parts.append(torch.ones_like(color[:1]) if self.alpha is None else self.alpha)
         array = np.empty((*self.size, sum(len(part) for part in parts)), np.uint8)
         for top in range(0, self.size[0], ROWS):
             strip = torch.cat([part[:, top : top + ROWS] for part in parts])
@@ -49,7 +50,7 @@ class Picture:
         if self.icc_profile:
             image.info["icc_profile"] = self.icc_profile
         if self.exif:
-            image.info["exif"] = self.exif.tobytes()
+            image.info["exif"] = self.exif
         return image
 
 
@@ -75,9 +76,10 @@ def from_array(array: np.ndarray) -> Picture:
     else:
         raise InputImageError(f"an array of {array.dtype} is no picture; expected uint8, uint16 or float")
     planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
-    color = planes[: 1 if len(planes) < 3 else 3]
-    alpha = planes[len(color) :] if len(planes) in (2, 4) else None
+    mode = ("L", "LA", "RGB", "RGBA")[len(planes) - 1]
+    color = planes[: 1 if mode.startswith("L") else 3]
+    alpha = planes[len(color) :] if mode.endswith("A") else None
     if alpha is not None and bool((alpha == 1).all()):
         alpha = None
     gray = len(color) == 1 or bool((color[0] == color[1]).all() and (color[1] == color[2]).all())
-    return Picture(color.expand(3, -1, -1).contiguous(), alpha, gray)
+    return Picture(color.expand(3, -1, -1).contiguous(), mode, alpha, gray)

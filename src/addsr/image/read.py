@@ -19,7 +19,17 @@ ENDINGS = {
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 128_000_000
 
+MAX_EXIF = 60_000  # bytes: a JPEG can hold 64 KB, with ours
+
 _ORIENTATION = 0x0112
+_ABOUT_THE_PHOTO = (
+    0x010E,
+    0x010F,
+    0x0110,
+    0x0132,
+    0x013B,
+    0x8298,
+)  # description, maker, model, date, artist, copyright
 
 
 def read_picture(path: Path) -> Picture:
@@ -68,16 +78,32 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
         )
     try:
         image.load()
-        exif = image.getexif()
-        image = ImageOps.exif_transpose(image)
-        picture = from_array(_to_array(image))
+        exif = _upright_exif(image)
+        upright = ImageOps.exif_transpose(image)
+        picture = from_array(_to_array(upright))
     except InputImageError as error:
         raise InputImageError(f"{name}: {error}") from error
     except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError) as error:
         raise InputImageError(f"{name}: the file is damaged or cut off ({error})") from error
-    exif.pop(_ORIENTATION, None)
     profile = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB") else None
-    return replace(picture, icc_profile=profile or None, exif=exif if len(exif) else None)
+    if profile and (profile[16:20] == b"GRAY") != picture.mode.startswith("L"):
+        profile = None  # it describes another kind of picture than the result is
+    return replace(picture, icc_profile=profile or None, exif=exif)
+
+
+def _upright_exif(image: Image.Image) -> bytes | None:
+    """The EXIF without its orientation; None where there is none, or where it is so odd that it cannot be written again."""
+    try:
+        exif = Image.Exif()
+        if image.format == "TIFF":  # its "EXIF" is the container's own directory, offsets and all
+            exif.update({tag: value for tag, value in image.getexif().items() if tag in _ABOUT_THE_PHOTO})
+        else:
+            exif.load(image.getexif().tobytes())  # a copy: the caller's image stays as it is
+        exif.pop(_ORIENTATION, None)
+        data = exif.tobytes() if len(exif) else None
+    except Exception:
+        return None
+    return data if data is None or len(data) <= MAX_EXIF else None
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
@@ -98,6 +124,8 @@ def _to_array(image: Image.Image) -> np.ndarray:
         return np.asarray(image)
     if mode == "CMYK":
         return np.asarray(_cmyk_to_srgb(image))
+    if mode == "P" and "transparency" not in image.info:
+        return np.asarray(image.convert("RGB"))
     if mode in ("P", "PA", "RGBa", "La"):
         return np.asarray(image.convert("RGBA"))
     if mode == "1":

@@ -20,13 +20,16 @@ class AxisTile:
     weights: torch.Tensor
 
 
-def _fade(length: int, start: int, stop: int) -> torch.Tensor:
-    """0 before the overlap start..stop, 1 after it; rises smoothly over the overlap's middle half.
+def _fade(tile: slice, overlap: tuple[int, int] | None, outside: float) -> torch.Tensor:
+    """At the positions of `tile`: 0 before the overlap (start, stop), 1 after it, rising smoothly over its middle half.
 
     The outer quarters stay with one tile, as the outermost positions of the other know least of their surroundings.
+    Without an overlap, `outside` everywhere.
     """
-    middle, half = (start + stop) / 2, max((stop - start) / 4, 0.5)
-    positions = torch.arange(length, dtype=torch.float64) + 0.5
+    positions = torch.arange(tile.start, tile.stop, dtype=torch.float64) + 0.5
+    if overlap is None:
+        return torch.full_like(positions, outside)
+    middle, half = (overlap[0] + overlap[1]) / 2, max((overlap[1] - overlap[0]) / 4, 0.5)
     ramp = ((positions - middle) / half).clamp(-1, 1) / 2 + 0.5
     return ramp * ramp * (3 - 2 * ramp)
 
@@ -42,11 +45,10 @@ def plan_axis(length: int, tile: int, overlap: int, align: int) -> list[AxisTile
     count = -(-(length - overlap) // stride)
     step = (length - tile) / (count - 1)
     starts = [int(i * step) // align * align for i in range(count - 1)] + [length - tile]
-    # A tile's share is what its own fade-in has over the next one's: the sum telescopes to 1 whatever overlaps.
-    fades = [torch.ones(length, dtype=torch.float64)]
-    fades += [_fade(length, start, before + tile) for before, start in pairwise(starts)]
-    fades.append(torch.zeros(length, dtype=torch.float64))
-    return [
-        AxisTile(start, start + tile, (fades[i] - fades[i + 1])[start : start + tile].float())
-        for i, start in enumerate(starts)
-    ]
+    overlaps = [(start, before + tile) for before, start in pairwise(starts)]
+    tiles = []
+    for start, ours, following in zip(starts, [None, *overlaps], [*overlaps, None], strict=True):
+        # A tile's share is what its own fade-in has over the next one's: the sum telescopes to 1 whatever overlaps.
+        here = slice(start, start + tile)
+        tiles.append(AxisTile(start, start + tile, (_fade(here, ours, 1.0) - _fade(here, following, 0.0)).float()))
+    return tiles

@@ -1,8 +1,11 @@
 """From a restored picture to a file: encoder, metadata, and an atomic move into place."""
 
+import contextlib
 import errno
+import io
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +48,7 @@ def check_target(path: Path, size: tuple[int, int], transparent: bool) -> None:
         raise OutputError(f"{path}: the picture has transparency, which {name} cannot hold; use png, webp or tif")
 
 
-def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any]) -> None:
+def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *, overwrite: bool = False) -> None:
     """Encode `image` into `path`, with what made it in the metadata. Either the whole file appears or none.
 
     Args:
@@ -53,25 +56,51 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any]) ->
         path: its ending names the format.
         made_by: what goes into EXIF (Software and UserComment; ImageDescription of a TIFF) and the text chunk `addsr`
             of a PNG.
+        overwrite: replace an existing file.
 
     Raises:
-        OutputError: if the folder cannot be written to or the disk is full.
+        OutputError: if the file exists, the folder cannot be written to, or the disk is full.
     """
     name = FORMATS[path.suffix.lower()][0]
-    options = dict(_OPTIONS[name], icc_profile=image.info.get("icc_profile"), **_metadata(image, name, made_by))
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    profile = image.info.get("icc_profile")
+    metadata = _metadata(image, name, made_by)
+    if name == "JPEG" and image.mode == "RGBA":
+        image = image.convert("RGB")  # opaque: check_target refuses others
+    if name == "JPEG" and image.mode == "LA":
+        image = image.convert("L")
+    if name == "WEBP" and profile and profile[16:20] == b"GRAY":
+        profile = None  # WebP has no grey pictures, so it would describe an RGB one
+    part = path.with_name(f".addsr-{secrets.token_hex(8)}.part")
     try:
+        encoded = io.BytesIO()  # first in memory: encoders do not all report a full disk as such
+        image.save(encoded, name, **_OPTIONS[name], icc_profile=profile, **metadata)
         with part.open("xb") as file:
-            image.save(file, name, **options)
+            file.write(encoded.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        _move(part, path, overwrite)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OutputError(f"{path}: the disk is full") from error
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _move(part: Path, path: Path, overwrite: bool) -> None:
+    """Into place, atomically; without `overwrite` not over a file that has appeared meanwhile."""
+    if overwrite:
+        part.replace(path)
+        return
+    try:
+        os.link(part, path)
+    except FileExistsError as error:
+        raise OutputError(f"{path}: exists already; use --overwrite to replace it") from error
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise OutputError(f"{path}: exists already; use --overwrite to replace it") from None
+        part.replace(path)
 
 
 def _metadata(image: Image.Image, name: str, made_by: Mapping[str, Any]) -> dict[str, Any]:

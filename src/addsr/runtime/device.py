@@ -25,7 +25,13 @@ def choose_device(name: str = "auto") -> torch.device:
         raise AddSRError(f"unknown device {name!r}; expected one of {', '.join(DEVICES)}")
     if not available[kind]:
         raise AddSRError(f"device {name!r} is not available on this machine; use --device cpu or auto")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise AddSRError(f"unknown device {name!r}; expected one of {', '.join(DEVICES)}") from error
+    if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise AddSRError(f"device {name!r} is not available; there are {torch.cuda.device_count()} CUDA devices")
+    return device
 
 
 def has_native_bf16(device: torch.device) -> bool:
@@ -62,7 +68,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def set_threads(count: int | None) -> None:
-    """Use `count` CPU threads, or what this process may use (a container's share, not the machine's cores)."""
+    """Use `count` CPU threads; None for as many as there are cores that this process may run on."""
     if count is None:
         affinity = getattr(os, "sched_getaffinity", None)
         count = min(torch.get_num_threads(), len(affinity(0))) if affinity else torch.get_num_threads()

@@ -1,7 +1,8 @@
 """python -m addsr.training: train the compact model's parts, and export them as a model folder."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import torch
 import typer
@@ -10,14 +11,14 @@ from torch import nn
 
 from addsr.data.pairs import Pairs
 from addsr.data.photos import Photos
-from addsr.training.autoencoder import AutoencoderSettings, AutoencoderTask
 from addsr.training.config import load_preset, loop_settings, make_settings, make_unet, make_vae, pair_settings
 from addsr.training.export import export
 from addsr.training.loop import Loop
+from addsr.training.pca import start_from_components, start_from_condition
 from addsr.training.student import StudentSettings, StudentTask
-from addsr.training.task import Task
+from addsr.training.validation import HeldOut
 
-Network = TypeVar("Network", bound=nn.Module)
+COMPONENT_CROPS = 256  # crops whose patches give the principal components
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -40,24 +41,22 @@ def train(
     torch.manual_seed(seed)
     config = load_preset(preset)
     settings = loop_settings(config, images=images, minutes=minutes, seed=seed)
-    vae = _start(make_vae(config), "vae", init)
-    task: Task
-    if config["task"] == "autoencoder":
-        task = AutoencoderTask(vae, make_settings(AutoencoderSettings, config["settings"]), lpips)
-    else:
-        chosen = make_settings(StudentSettings, config["settings"] | {"compile": compiled})
-        task = StudentTask(_start(make_unet(config), "unet", init), vae, chosen, lpips)
+    vae, unet = make_vae(config), make_unet(config)
     pairs = Pairs(Photos(photos), pair_settings(config), seed, settings.images)
-    Loop(task, pairs, settings, out).run()
-
-
-def _start(network: Network, name: str, init: Path | None) -> Network:
-    """The network as training takes it, with an earlier run's averaged weights where there are any."""
-    if init is not None and (init / f"{name}_ema.safetensors").is_file():
-        network.load_state_dict(load_file(init / f"{name}_ema.safetensors"))
-    network.eval()  # no layer behaves otherwise in training mode
-    nn.Module.to(network, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (its stubs lack this)
-    return network
+    if init is None:
+        start_from_components(vae, (pairs[i]["hr"] for i in range(COMPONENT_CROPS)))
+        start_from_condition(unet, vae)
+    for name, network in (("vae", vae), ("unet", unet)):
+        if init is not None:
+            network.load_state_dict(load_file(init / f"{name}_ema.safetensors"))
+        network.eval()  # no layer behaves otherwise in training mode
+        nn.Module.to(network, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (its stubs lack this)
+    chosen = make_settings(StudentSettings, config["settings"] | {"compile": compiled})
+    task = StudentTask(unet, vae, chosen, lpips)
+    held_pairs = replace(pair_settings(config), crop=256)
+    held = Pairs(pairs.photos, held_pairs, seed + 1, settings.images, held_out=True)
+    check = HeldOut(held, task.lpips, chosen.prediction_type, out)
+    Loop(task, pairs, settings, out, check).run()
 
 
 @app.command("export")

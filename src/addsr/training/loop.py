@@ -55,14 +55,19 @@ def rate_at(images: int, progress: float, settings: LoopSettings) -> float:
     return settings.rate * warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
 
 
-def batches(pairs: Dataset[dict[str, torch.Tensor]], start: int, settings: LoopSettings) -> Iterator[Batch]:
-    """Batches of the pairs from `start` on, made by one worker beside the trainer."""
-    remaining = Subset(pairs, range(start, settings.images))
-    yield from DataLoader(remaining, settings.batch, num_workers=1, prefetch_factor=4, drop_last=True)
+def batches(pairs: Dataset[dict[str, torch.Tensor]], settings: LoopSettings) -> Iterator[Batch]:
+    """The first `images` pairs in batches, made by one worker beside the trainer."""
+    wanted = Subset(pairs, range(settings.images))
+    yield from DataLoader(wanted, settings.batch, num_workers=1, prefetch_factor=4, drop_last=True)
 
 
 class Loop:
-    """Trains `task` on `pairs` and writes `stats.jsonl` and the networks' weights to the folder `out`."""
+    """Trains `task` on `pairs` and writes `stats.jsonl` and the networks' weights to the folder `out`.
+
+    Args:
+        task, pairs, settings, out: what to train, on what, how, and where to.
+        on_save: called after each checkpoint with the images seen and the averages of the networks.
+    """
 
     def __init__(
         self,
@@ -88,7 +93,7 @@ class Loop:
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         images = 0
-        for batch in batches(self.pairs, 0, settings):
+        for batch in batches(self.pairs, settings):
             progress = images / settings.images
             if settings.minutes:
                 progress = max(progress, (time.monotonic() - begun) / 60 / settings.minutes)

@@ -20,7 +20,7 @@ def start_from_components(vae: PixelShuffleAutoencoder, pictures: Iterable[torch
 
 
 def start_from_condition(unet: AddSRUNet, vae: PixelShuffleAutoencoder) -> None:
-    """Make the U-Net's skip encode the condition picture linearly, so that untrained it restores nothing and harms nothing."""
+    """Make the U-Net's skip encode the condition picture linearly, so that untrained it gives the picture back."""
     linear = vae.encoder.linear
     assert unet.cond_skip is not None
     assert linear.bias is not None
