@@ -21,11 +21,15 @@ def fill_clear(pixels: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         return pixels
     filled, missing = pixels.clone(), clear
     for reach in REACHES:
-        window = {"kernel_size": 2 * reach + 1, "stride": 1, "padding": reach}
-        near = F.avg_pool2d(alpha[None], **window)[0]
-        color = F.avg_pool2d((pixels * alpha)[None], **window)[0] / near.clamp_min(1e-6)
+        near = _around(alpha, reach)
+        color = _around(pixels * alpha, reach) / near.clamp_min(1e-6)
         now = missing & (near > 1e-4)
         filled = torch.where(now, color, filled)
         missing = missing & ~now
     mean = (pixels * alpha).sum((1, 2), keepdim=True) / alpha.sum()
     return torch.where(missing, mean, filled).clamp(0, 1)
+
+
+def _around(planes: torch.Tensor, reach: int) -> torch.Tensor:
+    """The mean of the square of `reach` pixels around each position."""
+    return F.avg_pool2d(planes[None], 2 * reach + 1, stride=1, padding=reach)[0]
