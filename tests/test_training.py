@@ -181,13 +181,14 @@ def test_a_loss_that_is_not_finite_stops(photos, lpips_weights, tmp_path):
         Loop(task, pairs, LoopSettings(images=8, batch=4), tmp_path / "run").run()
 
 
-def test_the_preset_builds_the_compact_model():
-    preset = load_preset("compact-student")
+@pytest.mark.parametrize("name", ["compact-student", "compact-student-2"])
+def test_the_presets_build_the_compact_model(name):
+    preset = load_preset(name)
     with torch.device("meta"):
         unet, vae = make_unet(preset), make_vae(preset)
     assert sum(p.numel() for network in (unet, vae) for p in network.parameters()) < 25e6
     make_settings(StudentSettings, preset["settings"])
-    loop_settings(preset, minutes=1.0)
+    assert loop_settings(preset, minutes=1.0).batch == 8
     with pytest.raises(DataError, match="unknown setting colour"):
         make_settings(StudentSettings, {"colour": 1})
     with pytest.raises(DataError, match="compact-student"):

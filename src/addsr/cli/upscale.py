@@ -25,7 +25,7 @@ def upscale(
     ] = None,
     scale: Annotated[float, typer.Option("-s", "--scale", help="Factor, from 1 (restore only).")] = 4.0,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="1 to 4. Default: the model's best (compact: see addsr info).")
+        int | None, typer.Option("--steps", help="1 to 4. Default: the model's best (compact: 1).")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same picture.")] = 0,
     model: Annotated[str, typer.Option("--model", help="A bundled model's name, or a folder.")] = "compact",

@@ -21,7 +21,10 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """A preset by name, or a TOML file by path; the string "none" stands for None, which TOML lacks.
+    """A preset by name, or a TOML file by path.
+
+    `extends = "NAME"` starts from another preset, whose tables its own then override key by key. The string "none" as
+    `cross_attention_dim` stands for None, which TOML lacks.
 
     Raises:
         DataError: if there is none, or it is not TOML.
@@ -33,9 +36,11 @@ def load_preset(name: str) -> dict[str, Any]:
         raise DataError(f"unknown preset {name!r}; there are {', '.join(preset_names())}") from error
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path}: not valid TOML ({error})") from error
-    for table in preset.values():
-        if isinstance(table, dict):
-            table |= {key: None for key, value in table.items() if value == "none" and key == "cross_attention_dim"}
+    if (base := preset.pop("extends", None)) is not None:
+        tables = load_preset(base)
+        preset = tables | {name: tables.get(name, {}) | table for name, table in preset.items()}
+    if preset.get("unet", {}).get("cross_attention_dim") == "none":
+        preset["unet"]["cross_attention_dim"] = None
     return preset
 
 

@@ -78,11 +78,15 @@ class Loop:
         on_save: Callable[[int, dict[str, EMA]], None] | None = None,
     ) -> None:
         self.task, self.pairs, self.settings, self.out, self.on_save = task, pairs, settings, out, on_save
+        self.players = task.players()
         self.optimizers = {
-            player: torch.optim.AdamW(
-                parameters, lr=settings.rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+            name: torch.optim.AdamW(
+                player.parameters,
+                betas=player.betas or settings.betas,
+                weight_decay=settings.weight_decay,
+                fused=True,
             )
-            for player, parameters in task.players().items()
+            for name, player in self.players.items()
         }
         self.averages = {name: EMA(task.networks[name], settings.ema) for name in task.averaged}
         out.mkdir(parents=True, exist_ok=True)
@@ -125,7 +129,7 @@ class Loop:
             if not torch.isfinite(losses["total"]):
                 raise FloatingPointError(f"{player}: the loss is {losses['total'].item()} after {images} images")
             for group in optimizer.param_groups:
-                group["lr"] = rate_at(images, progress, self.settings)
+                group["lr"] = rate_at(images, progress, self.settings) * self.players[player].rate_factor
             optimizer.zero_grad(set_to_none=True)
             losses["total"].backward()
             norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.settings.clip)

@@ -18,7 +18,7 @@ from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, 
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.unet import AddSRUNet
-from addsr.training.task import Batch
+from addsr.training.task import Batch, Player
 
 SHIFT = 8  # pixels that the pictures are shifted by at most before LPIPS
 
@@ -46,7 +46,7 @@ class StudentSettings:
     refine: float = 0.5
     refine_from: float = 0.4
     hr_latents: float = 0.2
-    adversarial: float = 0.1
+    adversarial: float = 0.03
     adversarial_from: float = 0.55
     prediction_type: str = "sample"
     compile: bool = False
@@ -68,10 +68,10 @@ class StudentTask:
         self.restore = torch.compile(self._restore, dynamic=False) if settings.compile else self._restore
         self._judged: tuple[torch.Tensor, torch.Tensor] | None = None  # the generator's last targets and pictures
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        players = {"generator": [*self.unet.parameters(), *self.vae.parameters()]}
+    def players(self) -> dict[str, Player]:
+        players = {"generator": Player([*self.unet.parameters(), *self.vae.parameters()])}
         if self.settings.adversarial:
-            players["discriminator"] = list(self.discriminator.parameters())
+            players["discriminator"] = Player(list(self.discriminator.parameters()), rate_factor=0.5, betas=(0.0, 0.99))
         return players
 
     def losses(

@@ -1,12 +1,28 @@
 """What the loop knows of a training task."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import nn
 
 Batch = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Player:
+    """An optimiser's side.
+
+    Attributes:
+        parameters: what it trains.
+        rate_factor: its learning rate in units of the loop's.
+        betas: of its AdamW; None for the loop's.
+    """
+
+    parameters: list[nn.Parameter]
+    rate_factor: float = 1.0
+    betas: tuple[float, float] | None = None
 
 
 class Task(Protocol):
@@ -20,8 +36,8 @@ class Task(Protocol):
     networks: dict[str, nn.Module]
     averaged: tuple[str, ...]
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters of each player, in the order of their updates within an iteration."""
+    def players(self) -> dict[str, Player]:
+        """The players by name, in the order of their updates within an iteration."""
         ...
 
     def losses(
