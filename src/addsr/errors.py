@@ -19,3 +19,11 @@ class ModelError(AddSRError):
 
 class DataError(AddSRError):
     """Training data is missing or unusable."""
+
+
+class TrainingError(AddSRError):
+    """A training run cannot start, go on or continue; its last checkpoint is intact."""
+
+
+class MissingExtraError(AddSRError):
+    """An optional dependency is not installed; the message names the extra that brings it."""

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from addsr import __version__
-from addsr.cli import info, upscale
+from addsr.cli import degrade, info, train, upscale
 
 app = typer.Typer(
     name="addsr",
@@ -17,6 +17,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(name="upscale")(upscale.upscale)
+app.command(name="train")(train.train)
+app.command(name="degrade")(degrade.degrade)
 app.command(name="info")(info.info)
 
 

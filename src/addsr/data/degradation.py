@@ -17,6 +17,7 @@ from addsr.image.resize import resize
 
 Range = tuple[float, float]
 WholeRange = tuple[int, int]
+SCALE = 4
 CASES = ("bicubic", "blur", "noise", "mix")
 
 
@@ -63,7 +64,7 @@ class DegradationSettings:
     beta_generalized: Range = (0.5, 4.0)
     beta_plateau: Range = (1.0, 2.0)
     final_sinc_probability: float = 0.8
-    scale: int = 4
+    scale: int = SCALE
 
 
 def filter2d(picture: torch.Tensor, kernel: np.ndarray) -> torch.Tensor:
@@ -174,7 +175,7 @@ def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.rand
     return from_uint8(to_uint8(out))
 
 
-def fixed_case(picture: torch.Tensor, case: str, rng: np.random.Generator, scale: int = 4) -> torch.Tensor:
+def fixed_case(picture: torch.Tensor, case: str, rng: np.random.Generator, scale: int = SCALE) -> torch.Tensor:
     """The AddSR paper's Table 2: `bicubic`; `blur` (sigma 2); `noise` (sigma 40); `mix` (blur 2, noise 20, JPEG 50)."""
     if case not in CASES:
         raise ValueError(f"unknown case {case!r}: expected one of {', '.join(CASES)}")

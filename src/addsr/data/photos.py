@@ -2,7 +2,9 @@
 
 import io
 import tarfile
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,46 +12,123 @@ from PIL import Image
 
 from addsr.errors import DataError
 
+HEADER = 1 << 16  # bytes
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises on damaged files
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes of a file: all of it where `size` is -1."""
+
+    path: Path
+    offset: int = 0
+    size: int = -1
+
+    def read(self, most: int = -1) -> bytes:
+        """All bytes, or at most the first `most`."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size if most < 0 else min(most, self.size) if self.size >= 0 else most)
 
 
 class Photos:
-    """Photos of one or more sources in a fixed order (by name), decoded when asked for and kept in memory.
+    """Photos of one or more sources in a fixed order (by name), decoded when asked for; the last ones stay in memory.
+
+    A text file of the same stem beside a photo is its caption (webdataset's `name.jpg`, `name.txt`).
 
     Args:
         sources: folders (searched recursively) and tar files.
+        smallest: photos with a shorter side are left out.
+        memory: megabytes of decoded photos that are kept.
+
+    Attributes:
+        names, short_sides: of the photos, in pixels.
+        unreadable, too_small: names of what was left out, and why.
 
     Raises:
-        DataError: where a source does not exist or no photo is found.
+        DataError: where a source does not exist or no usable photo is found.
     """
 
-    def __init__(self, sources: Sequence[Path]) -> None:
-        found: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, bytes (offset -1: the whole file)
-        for source in sources:
-            if source.is_dir():
-                found |= {str(p): (p, -1, 0) for p in source.rglob("*") if p.suffix.lower() in ENDINGS}
-            elif source.is_file():
-                with tarfile.open(source) as tar:
-                    found |= {
-                        m.name: (source, m.offset_data, m.size) for m in tar if Path(m.name).suffix.lower() in ENDINGS
-                    }
+    def __init__(self, sources: Sequence[Path], smallest: int = 1, memory: int = 2000) -> None:
+        found, captions = _find(sources)
+        self.unreadable: list[str] = []
+        self.too_small: list[str] = []
+        self.names: list[str] = []
+        self.short_sides: list[int] = []
+        for name in sorted(found):
+            side = _short_side(found[name])
+            if side is None:
+                self.unreadable.append(name)
+            elif side < smallest:
+                self.too_small.append(name)
             else:
-                raise DataError(f"{source}: no such folder or tar file")
+                self.names.append(name)
+                self.short_sides.append(side)
+        where = ", ".join(map(str, sources))
         if not found:
-            raise DataError(f"no photo in {', '.join(map(str, sources))}")
-        self.names = sorted(found)
+            raise DataError(f"no photo in {where}")
+        if not self.names:
+            left_out = f"{len(self.unreadable)} unreadable, {len(self.too_small)} smaller than {smallest} pixels"
+            raise DataError(f"no usable photo in {where}: {left_out}")
         self._places = [found[name] for name in self.names]
-        self._decoded: dict[int, np.ndarray] = {}
+        self._captions = [captions.get(str(Path(name).with_suffix(""))) for name in self.names]
+        self._decoded: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._room = memory * 1_000_000
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8."""
-        if index not in self._decoded:
-            path, offset, size = self._places[index]
-            with path.open("rb") as file:
-                file.seek(max(offset, 0))
-                data = file.read(size if offset >= 0 else -1)
-            self._decoded[index] = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-        return self._decoded[index]
+        """(H, W, 3) uint8.
+
+        Raises:
+            DataError: if the photo cannot be decoded after all.
+        """
+        if index in self._decoded:
+            self._decoded.move_to_end(index)
+            return self._decoded[index]
+        try:
+            pixels = np.asarray(Image.open(io.BytesIO(self._places[index].read())).convert("RGB"))
+        except _UNREADABLE as error:
+            raise DataError(f"{self.names[index]}: damaged ({error})") from error
+        self._decoded[index] = pixels
+        self._room -= pixels.nbytes
+        while self._room < 0 and len(self._decoded) > 1:
+            self._room += self._decoded.popitem(last=False)[1].nbytes
+        return pixels
+
+    def caption(self, index: int) -> str:
+        """Of the photo, or the empty string."""
+        place = self._captions[index]
+        return "" if place is None else place.read().decode("utf-8", "replace").strip()
+
+
+def _short_side(place: Place) -> int | None:
+    """From the header alone, which a large data set makes worth while; None if unreadable."""
+    for most in (HEADER, -1):  # in some formats it is at the end
+        try:
+            with Image.open(io.BytesIO(place.read(most))) as image:
+                return min(image.size)
+        except _UNREADABLE:
+            continue
+    return None
+
+
+def _find(sources: Sequence[Path]) -> tuple[dict[str, Place], dict[str, Place]]:
+    """Photos by name, captions by name without ending."""
+    places: dict[str, Place] = {}
+    for source in sources:
+        if source.is_dir():
+            places |= {str(path): Place(path) for path in source.rglob("*") if path.is_file()}
+        elif source.is_file():
+            try:
+                with tarfile.open(source) as tar:
+                    places |= {m.name: Place(source, m.offset_data, m.size) for m in tar if m.isfile()}
+            except tarfile.TarError as error:
+                raise DataError(f"{source}: neither a folder nor a tar file ({error})") from error
+        else:
+            raise DataError(f"{source}: no such folder or tar file")
+    photos = {name: place for name, place in places.items() if Path(name).suffix.lower() in ENDINGS}
+    captions = {str(Path(name).with_suffix("")): place for name, place in places.items() if name.endswith(".txt")}
+    return photos, captions

@@ -136,17 +136,7 @@ class Restorer:
             tokens = first_tokens
             if condition is not lr and self.image_encoder is not None:
                 tokens = self.encode_image(condition)  # the refined picture's representation, not LR's
-            context = {"encoder_hidden_states": prompt_embeds, "image_encoder_hidden_states": tokens}
-            if self.controlnet is None:
-                return self.unet(latents, timestep, controlnet_cond=condition, **context)
-            control = self.controlnet(latents, timestep, condition, conditioning_scale=conditioning_scale, **context)
-            return self.unet(
-                latents,
-                timestep,
-                down_block_additional_residuals=control.down_block_res_samples,
-                mid_block_additional_residual=control.mid_block_res_sample,
-                **context,
-            )
+            return self.predict(latents, timestep, condition, prompt_embeds, tokens, conditioning_scale)
 
         return sample(
             denoise,
@@ -159,6 +149,43 @@ class Restorer:
             prediction_type=self.prediction_type,
             psr_weight=psr_weight,
             callback=callback,
+        )
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor | int,
+        condition: torch.Tensor,
+        prompt_embeds: torch.Tensor | None = None,
+        image_encoder_hidden_states: torch.Tensor | None = None,
+        conditioning_scale: float = 1.0,
+    ) -> torch.Tensor:
+        """One evaluation of the networks, with gradient where it is wanted (training calls this too).
+
+        Args:
+            latents: noisy latents (N, C, H/f, W/f).
+            timestep: 0..999, an int or (N,).
+            condition: condition picture (N, 3, H, W) in [0, 1].
+            prompt_embeds: text embeddings (N, L, D), where there is text attention.
+            image_encoder_hidden_states: representation tokens (N, L', D'), likewise.
+            conditioning_scale: factor of the ControlNet's residuals.
+
+        Returns:
+            The U-Net's prediction (N, C, H/f, W/f): see `prediction_type`.
+        """
+        context = {
+            "encoder_hidden_states": prompt_embeds,
+            "image_encoder_hidden_states": image_encoder_hidden_states,
+        }
+        if self.controlnet is None:
+            return self.unet(latents, timestep, controlnet_cond=condition, **context)
+        control = self.controlnet(latents, timestep, condition, conditioning_scale=conditioning_scale, **context)
+        return self.unet(
+            latents,
+            timestep,
+            down_block_additional_residuals=control.down_block_res_samples,
+            mid_block_additional_residual=control.mid_block_res_sample,
+            **context,
         )
 
     def _check(

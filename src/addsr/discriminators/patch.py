@@ -5,6 +5,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from addsr.data.draws import Draws
+from addsr.discriminators.augment import augment
+
 
 class PatchDiscriminator(nn.Module):
     """Scores overlapping patches of about 60 pixels; nothing convolves at full resolution.
@@ -21,9 +24,9 @@ class PatchDiscriminator(nn.Module):
         )
         self.conv_out = spectral_norm(nn.Conv2d(4 * width, 1, 3, padding=1))
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) in [0, 1], sides divisible by 8 -> logits (N, 1, H/8, W/8)."""
-        hidden_states = F.pixel_unshuffle(picture * 2 - 1, 2)
+    def forward(self, pictures: torch.Tensor, lr: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Pictures (N, 3, H, W) in [0, 1], sides divisible by 8 -> logits (N, H/8 · W/8); `lr` is not looked at."""
+        hidden_states = F.pixel_unshuffle(augment(pictures * 2 - 1, draws), 2)
         for conv in self.convs:
             hidden_states = F.leaky_relu(conv(hidden_states), 0.2)
-        return self.conv_out(hidden_states)
+        return self.conv_out(hidden_states).flatten(1)

@@ -1,5 +1,7 @@
 """Hinge losses, and the weight that holds the adversarial gradient at a share of the reconstruction gradient."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
@@ -15,12 +17,17 @@ def hinge_generator_loss(fake: torch.Tensor) -> torch.Tensor:
 
 
 def adaptive_weight(
-    reconstruction: torch.Tensor, adversarial: torch.Tensor, picture: torch.Tensor, share: float
+    others: torch.Tensor,
+    adversarial: torch.Tensor,
+    picture: torch.Tensor,
+    share: float,
+    mean: Callable[[torch.Tensor], torch.Tensor] = lambda value: value,
 ) -> torch.Tensor:
-    """The factor of `adversarial` at which its gradient at `picture` has `share` of the norm of the reconstruction's.
+    """The factor of `adversarial` at which its gradient at `picture` has `share` of the norm of the other losses'.
 
     A fixed weight would have to follow the discriminator's scale, which drifts as it trains (compare VQGAN, Eq. 7).
+    `mean` averages the norms over processes, so that all use the same factor.
     """
-    of_reconstruction = torch.autograd.grad(reconstruction, picture, retain_graph=True)[0].norm()
-    of_adversarial = torch.autograd.grad(adversarial, picture, retain_graph=True)[0].norm()
-    return share * of_reconstruction / (of_adversarial + 1e-8)
+    norms = [torch.autograd.grad(loss, picture, retain_graph=True)[0].norm() for loss in (others, adversarial)]
+    of_others, of_adversarial = mean(torch.stack(norms))
+    return share * of_others / (of_adversarial + 1e-8)

@@ -32,8 +32,8 @@ class SqueezeLPIPS(nn.Module):
         weight, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
         return F.relu(F.conv2d(x, weight, bias, stride=stride, padding=padding))
 
-    def features(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Unit-length features of the seven taps."""
+    def raw_features(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Features (N, C, h, w) of the seven taps."""
         x = self._conv((x * 2 - 1 - self.get_buffer("mean")) / self.get_buffer("std"), "conv0", stride=2)
         taps = [x]
         for fires, pooled in _FIRE_GROUPS:
@@ -44,7 +44,11 @@ class SqueezeLPIPS(nn.Module):
                 wide = self._conv(squeezed, f"fire{n}_expand3x3", padding=1)
                 x = torch.cat([self._conv(squeezed, f"fire{n}_expand1x1"), wide], 1)
             taps.append(x)
-        return [tap / (tap.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for tap in taps]
+        return taps
+
+    def features(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Unit-length features of the seven taps."""
+        return [tap / (tap.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for tap in self.raw_features(x)]
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -1,17 +1,17 @@
-"""Training presets: TOML files inside the package, and the objects that they describe."""
+"""Training presets: TOML files inside the package, changed by `--set`, checked, and kept with the run."""
 
+import json
 import tomllib
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-from addsr.data.pairs import PairSettings
-from addsr.errors import DataError
-from addsr.models.autoencoder import PixelShuffleAutoencoder
-from addsr.models.unet import AddSRUNet
-from addsr.training.loop import LoopSettings
+from addsr.errors import TrainingError
 
 PRESETS = Path(__file__).resolve().parent / "presets"
+TABLES = ("unet", "vae", "controlnet", "pairs", "task", "loop", "defaults")
+WORDS = ("extends", "init", "teacher", "description")  # beside the tables
 Settings = TypeVar("Settings")
 
 
@@ -27,51 +27,114 @@ def load_preset(name: str) -> dict[str, Any]:
     `cross_attention_dim` stands for None, which TOML lacks.
 
     Raises:
-        DataError: if there is none, or it is not TOML.
+        TrainingError: if there is none, it is not TOML, or has an unknown table.
     """
     path = PRESETS / f"{name}.toml" if name in preset_names() else Path(name)
     try:
         preset = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"unknown preset {name!r}; there are {', '.join(preset_names())}") from error
+        raise TrainingError(f"unknown preset {name!r}; there are {', '.join(preset_names())}") from error
     except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path}: not valid TOML ({error})") from error
+        raise TrainingError(f"{path}: not valid TOML ({error})") from error
+    if unknown := set(preset) - {*TABLES, *WORDS}:
+        raise TrainingError(f"{path}: unknown table {sorted(unknown)[0]}; there are {', '.join((*TABLES, *WORDS))}")
     if (base := preset.pop("extends", None)) is not None:
-        tables = load_preset(base)
-        preset = tables | {name: tables.get(name, {}) | table for name, table in preset.items()}
-    if preset.get("unet", {}).get("cross_attention_dim") == "none":
-        preset["unet"]["cross_attention_dim"] = None
+        preset = merged(load_preset(base), preset)
+    for network in ("unet", "controlnet"):
+        if preset.get(network, {}).get("cross_attention_dim") == "none":
+            preset[network]["cross_attention_dim"] = None
     return preset
 
 
-def make_settings(kind: type[Settings], table: dict[str, Any]) -> Settings:
-    """A settings dataclass from a table.
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; tables are merged key by key."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """`task.lpips=0.5` -> {"task": {"lpips": 0.5}}; the value is TOML, or else a string.
 
     Raises:
-        DataError: for a key that it does not have.
+        TrainingError: if it is no assignment to a key of a table.
     """
-    known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
-    if unknown := set(table) - known:
-        raise DataError(f"unknown setting {', '.join(sorted(unknown))}; {kind.__name__} has {', '.join(sorted(known))}")
-    return kind(**table)
+    key, equals, value = text.partition("=")
+    names = key.strip().split(".")
+    if not equals or len(names) < 2 or not all(names):
+        raise TrainingError(f"--set {text!r} is not of the form TABLE.KEY=VALUE, such as loop.batch=8")
+    if names[0] not in TABLES:
+        raise TrainingError(f"--set {text!r}: unknown table {names[0]!r}; there are {', '.join(TABLES)}")
+    try:
+        result: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        result = value.strip()
+    for name in reversed(names):
+        result = {name: result}
+    return result
 
 
-def pair_settings(preset: dict[str, Any]) -> PairSettings:
-    """The table `pairs`."""
-    return make_settings(PairSettings, preset.get("pairs", {}))
+def make_settings(kind: type[Settings], table: Mapping[str, Any], name: str) -> Settings:
+    """A settings dataclass from a table, nested ones from nested tables.
+
+    Args:
+        kind: the dataclass.
+        table: its values.
+        name: of the table, for messages.
+
+    Raises:
+        TrainingError: for a key that it does not have or a value of the wrong type.
+    """
+    hints = get_type_hints(kind)
+    known = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise TrainingError(f"unknown setting {name}.{key}; {name} has {', '.join(sorted(known))}")
+        hint = hints[key]
+        if is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise TrainingError(f"{name}.{key} is {value!r}; it must be a table")
+            values[key] = make_settings(hint, value, f"{name}.{key}")  # pyright: ignore[reportArgumentType]
+            continue
+        default = next(field.default for field in fields(kind) if field.name == key)  # pyright: ignore[reportArgumentType]
+        values[key] = _checked(f"{name}.{key}", value, hint, default)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise TrainingError(f"{name}: {error}") from error
 
 
-def loop_settings(preset: dict[str, Any], **overrides: Any) -> LoopSettings:
-    """The table `loop`; overrides that are None do not count."""
-    given = {key: value for key, value in overrides.items() if value is not None}
-    return make_settings(LoopSettings, preset["loop"] | given)
+def _checked(name: str, value: Any, hint: Any, default: Any) -> Any:
+    """The value if it has the setting's type; whole numbers stand for floats, lists for tuples."""
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (bool, int, float, str):
+        if type(value) is not hint:
+            raise TrainingError(f"{name} is {value!r}; it must be {hint.__name__}, such as {default!r}")
+        return value
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TrainingError(f"{name} is {value!r}; it must be a list")
+    return tuple(value)
 
 
-def make_vae(preset: dict[str, Any]) -> PixelShuffleAutoencoder:
-    """The autoencoder of the table `vae`, with random weights."""
-    return PixelShuffleAutoencoder(**preset["vae"])
+def write_run_config(run: Path, config: Mapping[str, Any]) -> None:
+    """Keep the resolved config with the run."""
+    run.mkdir(parents=True, exist_ok=True)
+    part = run / ".config.json.part"
+    part.write_text(json.dumps(config, indent=2))
+    part.replace(run / "config.json")
 
 
-def make_unet(preset: dict[str, Any]) -> AddSRUNet:
-    """The U-Net of the table `unet`, with random weights."""
-    return AddSRUNet(**preset["unet"])
+def read_run_config(run: Path) -> dict[str, Any]:
+    """The config that a run was started with.
+
+    Raises:
+        TrainingError: if the folder holds no run.
+    """
+    try:
+        return json.loads((run / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{run}: no run is in this folder (config.json is missing or damaged)") from error

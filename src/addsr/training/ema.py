@@ -22,5 +22,5 @@ class EMA:
     def update(self, network: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        for mean, current in zip(self.module.parameters(), network.parameters(), strict=True):
-            mean.lerp_(current, 1 - decay)
+        means = [parameter.detach() for parameter in self.module.parameters()]
+        torch._foreach_lerp_(means, [parameter.detach() for parameter in network.parameters()], 1 - decay)

@@ -1,19 +1,24 @@
 """The training loop: one for all tasks. Its clock counts images; it knows players and losses, not what they mean."""
 
-import json
 import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
+from addsr.data.draws import Draws
+from addsr.errors import MissingExtraError, TrainingError
+from addsr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from addsr.training.ema import EMA
-from addsr.training.task import Batch, Task
+from addsr.training.report import Reporter
+from addsr.training.task import Batch, Moment, Player, Task
+
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -22,19 +27,25 @@ class LoopSettings:
 
     Attributes:
         images: length of the run.
-        batch: images an iteration.
+        batch: images an update, over all processes.
+        accumulate: parts that a process takes its share of the batch in, to spare memory.
         rate: peak learning rate: linear warm-up over `warmup` images, then a cosine down to `final_rate` of it.
         weight_decay, betas: of AdamW.
         clip: largest norm of a player's gradient.
         ema: decay of the averaged weights.
         report, save: images between reports and between checkpoints.
+        keep: checkpoints kept.
         seed: of data, noise and everything else random.
-        minutes: the run must end within this time: progress, and with it the learning rate, follows whichever of
-            images and minutes is further on, so that the run anneals fully; 0 for no limit.
+        minutes: the run must end within this time, fully annealed: progress, and with it the learning rate, follows
+            whichever of images and minutes is further on; 0 for no limit. A run with it does not repeat bit by bit.
+        max_minutes: the run is broken off after this time, to be resumed; 0 for never.
+        precision: `fp32`, or autocast to `bf16` or `fp16`.
+        workers: processes that make pairs.
     """
 
     images: int
     batch: int = 16
+    accumulate: int = 1
     rate: float = 6e-4
     final_rate: float = 0.02
     warmup: int = 1600
@@ -44,8 +55,19 @@ class LoopSettings:
     ema: float = 0.999
     report: int = 800
     save: int = 8000
+    keep: int = 2
     seed: int = 0
-    minutes: float = 0
+    minutes: float = 0.0
+    max_minutes: float = 0.0
+    precision: str = "fp32"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"loop.precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+        for name in ("images", "batch", "accumulate", "report", "save", "keep"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"loop.{name} is {getattr(self, name)}; it must be at least 1")
 
 
 def rate_at(images: int, progress: float, settings: LoopSettings) -> float:
@@ -55,102 +77,237 @@ def rate_at(images: int, progress: float, settings: LoopSettings) -> float:
     return settings.rate * warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
 
 
-def batches(pairs: Dataset[dict[str, torch.Tensor]], settings: LoopSettings) -> Iterator[Batch]:
-    """The first `images` pairs in batches, made by one worker beside the trainer."""
-    wanted = Subset(pairs, range(settings.images))
-    yield from DataLoader(wanted, settings.batch, num_workers=1, prefetch_factor=4, drop_last=True)
+def make_accelerator(precision: str) -> Any:
+    """Accelerate's view of devices, processes and mixed precision.
+
+    Raises:
+        MissingExtraError: without accelerate.
+    """
+    try:
+        from accelerate import Accelerator
+    except ImportError:
+        raise MissingExtraError("training needs accelerate: pip install 'addsr[train]'") from None
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
 
 
 class Loop:
-    """Trains `task` on `pairs` and writes `stats.jsonl` and the networks' weights to the folder `out`.
+    """Trains `task` on `pairs` and writes reports and checkpoints to the folder `out`.
+
+    Gradients are averaged over processes by hand, once an update, for every parameter of every player: a task calls its
+    networks as it likes, which a wrapper that counts forward passes (DistributedDataParallel) would not see.
 
     Args:
         task, pairs, settings, out: what to train, on what, how, and where to.
-        on_save: called after each checkpoint with the images seen and the averages of the networks.
+        accelerator: of `make_accelerator`; the task's networks are moved to its device.
+        on_save: called in the main process after each checkpoint with the images seen and the averages of the networks.
+        quiet: no progress on stderr.
     """
 
     def __init__(
         self,
         task: Task,
-        pairs: Dataset[dict[str, torch.Tensor]],
+        pairs: Dataset[dict[str, Any]],
         settings: LoopSettings,
         out: Path,
+        *,
+        accelerator: Any = None,
         on_save: Callable[[int, dict[str, EMA]], None] | None = None,
+        quiet: bool = True,
     ) -> None:
         self.task, self.pairs, self.settings, self.out, self.on_save = task, pairs, settings, out, on_save
-        self.players = task.players()
-        self.optimizers = {
-            name: torch.optim.AdamW(
-                player.parameters,
-                betas=player.betas or settings.betas,
-                weight_decay=settings.weight_decay,
-                fused=True,
+        self.accelerator = accelerator or make_accelerator(settings.precision)
+        parts = self.accelerator.num_processes * settings.accumulate
+        if settings.batch % parts:
+            count, accumulate = self.accelerator.num_processes, settings.accumulate
+            raise TrainingError(
+                f"loop.batch is {settings.batch}; it must be divisible by {count} processes × {accumulate} parts"
             )
-            for name, player in self.players.items()
-        }
+        for network in task.networks.values():
+            network.to(self.accelerator.device)
+        self.players = task.players()
+        self.optimizers = {name: self._optimizer(player) for name, player in self.players.items()}
         self.averages = {name: EMA(task.networks[name], settings.ema) for name in task.averaged}
+        self.images, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
+        self.reporter = Reporter(out, settings.images, quiet=quiet or not self.accelerator.is_main_process)
 
-    def run(self) -> None:
-        """Raises FloatingPointError at the first loss that is not finite; the last checkpoint stays."""
-        settings, begun = self.settings, time.monotonic()
+    def _optimizer(self, player: Player) -> Any:
+        betas = player.betas or self.settings.betas
+        fused = self.accelerator.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(
+            player.parameters, betas=betas, weight_decay=self.settings.weight_decay, fused=fused
+        )
+        return self.accelerator.prepare(optimizer)
+
+    def resume(self) -> int:
+        """Continue from the last checkpoint of `out`, if there is one; the images that it had seen."""
+        path = latest_checkpoint(self.out)
+        if path is not None:
+            state = load_checkpoint(path, self.task.networks, self.averages, self.optimizers)
+            self.images, self.seconds = state["images"], state["seconds"]
+        return self.images
+
+    def run(self) -> bool:
+        """Train to the end; True if it was reached, False if `max_minutes` were over first.
+
+        Raises:
+            TrainingError: at the first loss that is not finite; the last checkpoint stays.
+        """
+        settings, begun, before = self.settings, time.monotonic(), self.seconds
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
-        images = 0
-        for batch in batches(self.pairs, settings):
-            progress = images / settings.images
-            if settings.minutes:
-                progress = max(progress, (time.monotonic() - begun) / 60 / settings.minutes)
-            for name, value in self.step(batch, images, min(progress, 1.0)).items():
-                sums[name] += value
-                counts[name] += 1
-            images += settings.batch
-            spent = (time.monotonic() - begun) / 60
-            stop = bool(settings.minutes) and spent >= settings.minutes
-            if images % settings.report < settings.batch or stop:
-                means = {name: round(sums[name] / counts[name], 5) for name in sums}
-                self.report({"images": images, "minutes": round(spent, 2), **means})
-                sums.clear()
-                counts.clear()
-            if images % settings.save < settings.batch or stop:
-                self.save(images)
-            if stop:
-                return
-        self.save(images)
+        saved = self.images
+        with self.reporter:
+            for parts in self._iterations():
+                progress = self.images / settings.images
+                if settings.minutes:
+                    progress = max(progress, self.seconds / 60 / settings.minutes)
+                for name, value in self.step(parts, min(progress, 1.0)).items():
+                    sums[name] += value
+                    counts[name] += 1
+                self.images += settings.batch
+                spent = time.monotonic() - begun
+                self.seconds = before + spent
+                done = self.images >= settings.images or 0 < settings.minutes <= self.seconds / 60
+                stop = done or 0 < settings.max_minutes <= spent / 60
+                if settings.minutes or settings.max_minutes:
+                    stop = self._agreed(stop)  # the clocks of the processes differ
+                self.reporter.advance(self.images)
+                if self._due(settings.report) or stop:
+                    means = {name: sums[name] / counts[name] for name in sums}
+                    self._report(means)
+                    sums.clear()
+                    counts.clear()
+                if self._due(settings.save) or stop:
+                    self.save()
+                    saved = self.images
+                if stop:
+                    return done
+            if saved < self.images:
+                self.save()
+        return True
 
-    def step(self, batch: Batch, images: int, progress: float) -> dict[str, float]:
-        """One update of every player."""
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + images)
-        values: dict[str, float] = {}
-        for player, optimizer in self.optimizers.items():
-            losses = self.task.losses(player, batch, progress, generator)
-            if losses is None:
-                continue
-            if not torch.isfinite(losses["total"]):
-                raise FloatingPointError(f"{player}: the loss is {losses['total'].item()} after {images} images")
-            for group in optimizer.param_groups:
-                group["lr"] = rate_at(images, progress, self.settings) * self.players[player].rate_factor
+    def step(self, parts: list[Batch], progress: float) -> dict[str, float]:
+        """One update of every player from the accumulated parts of a batch: the scalars that the task named."""
+        values: dict[str, float] = defaultdict(float)
+        for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-            losses["total"].backward()
-            norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.settings.clip)
+        active: set[str] = set()
+        for part in parts:
+            draws = Draws(self.settings.seed, self.images, part["place"].tolist(), self.accelerator.device)
+            moment = Moment(progress, draws, self._mean)
+            for player in self.players:
+                with self.accelerator.autocast():
+                    losses = self.task.losses(player, part, moment)
+                if losses is None:
+                    continue
+                active.add(player)
+                self.accelerator.backward(losses["total"] / len(parts))
+                for name, loss in losses.items():
+                    values[f"{player}/{name}"] += loss.item() / len(parts)
+        self._check(values)
+        for player in self.players:
+            if player not in active:
+                continue
+            optimizer, parameters = self.optimizers[player], self.players[player].parameters
+            self._average_gradients(parameters)
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(self.images, progress, self.settings) * self.players[player].rate_factor
+            norm = self.accelerator.clip_grad_norm_(parameters, self.settings.clip)
             optimizer.step()
-            values |= {f"{player}/{name}": loss.item() for name, loss in losses.items()}
-            values[f"{player}/gradient"] = norm.item()
+            values[f"{player}/gradient"] = float(norm)
         for name, average in self.averages.items():
             average.update(self.task.networks[name])
         return values
 
-    def report(self, row: dict[str, float]) -> None:
-        with (self.out / "stats.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    def _check(self, values: dict[str, float]) -> None:
+        """A loss that is not finite in one process stops all of them."""
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if self._agreed(bool(bad)):
+            what = f"{bad[0]} is {values[bad[0]]}" if bad else "a loss of another process is not finite"
+            kept = latest_checkpoint(self.out)
+            raise TrainingError(
+                f"training stopped after {self.images} images: {what}; last good checkpoint: {kept or 'none yet'}"
+            )
 
-    def save(self, images: int) -> None:
-        """All networks, and the averages as NAME_ema, each replaced atomically."""
-        weights = {name: network.state_dict() for name, network in self.task.networks.items()}
-        weights |= {f"{name}_ema": average.module.state_dict() for name, average in self.averages.items()}
-        for name, state in weights.items():
-            part = self.out / f".{name}.part"
-            save_file({k: v.contiguous() for k, v in state.items()}, part, {"images": str(images)})
-            part.replace(self.out / f"{name}.safetensors")
-        if self.on_save is not None:
-            self.on_save(images, self.averages)
+    def _average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Over the processes; a parameter has a gradient afterwards if it had one in any of them."""
+        if self.accelerator.num_processes == 1:
+            return
+        device = self.accelerator.device
+        here = torch.tensor(
+            [parameter.grad is not None for parameter in parameters], dtype=torch.float32, device=device
+        )
+        anywhere = self.accelerator.reduce(here, "sum") > 0
+        moved = [parameter for parameter, has in zip(parameters, anywhere.tolist(), strict=True) if has]
+        if not moved:
+            return
+        for parameter in moved:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
+        flat = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def _mean(self, value: torch.Tensor) -> torch.Tensor:
+        return value if self.accelerator.num_processes == 1 else self.accelerator.reduce(value, "mean")
+
+    def _agreed(self, wish: bool) -> bool:
+        """Whether any process wishes it."""
+        if self.accelerator.num_processes == 1:
+            return wish
+        return bool(self._mean(torch.tensor(float(wish), device=self.accelerator.device)) > 0)
+
+    def _due(self, every: int) -> bool:
+        return self.images % every < self.settings.batch
+
+    def _iterations(self) -> Iterator[list[Batch]]:
+        """From the current image on: the parts of this process's share of each batch, on the device."""
+        settings, accelerator = self.settings, self.accelerator
+        size = settings.batch // accelerator.num_processes // settings.accumulate
+
+        def places() -> Iterator[list[int]]:
+            for start in range(self.images, settings.images, settings.batch):
+                for part in range(settings.accumulate):
+                    first = start + (part * accelerator.num_processes + accelerator.process_index) * size
+                    yield list(range(first, first + size))
+
+        ahead = 4 if settings.workers else None
+        parts: list[Batch] = []
+        for batch in DataLoader(
+            self.pairs, batch_sampler=_Places(places), num_workers=settings.workers, prefetch_factor=ahead
+        ):
+            parts.append(
+                {
+                    key: value.to(accelerator.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+                    for key, value in batch.items()
+                }
+            )
+            if len(parts) == settings.accumulate:
+                yield parts
+                parts = []
+
+    def _report(self, means: dict[str, float]) -> None:
+        if self.accelerator.is_main_process:
+            self.reporter.report(self.images, self.seconds, means)
+
+    def save(self) -> None:
+        """A checkpoint, by the main process."""
+        if self.accelerator.is_main_process:
+            state = {"seconds": self.seconds}
+            networks, keep = self.task.networks, self.settings.keep
+            save_checkpoint(self.out, self.images, networks, self.averages, self.optimizers, state, keep)
+            if self.on_save is not None:
+                self.on_save(self.images, self.averages)
+        self.accelerator.wait_for_everyone()
+
+
+class _Places:
+    """A batch sampler from a function that starts its iterator."""
+
+    def __init__(self, start: Callable[[], Iterator[list[int]]]) -> None:
+        self._start = start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self._start()

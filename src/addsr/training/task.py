@@ -1,13 +1,15 @@
 """What the loop knows of a training task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-Batch = Mapping[str, torch.Tensor]
+from addsr.data.draws import Draws
+
+Batch = Mapping[str, Any]  # tensors `hr`, `lr`, `place`; a list of strings `prompt`
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,21 @@ class Player:
     betas: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What the losses of a batch depend on beside the batch.
+
+    Attributes:
+        progress: of the run, 0 to 1, for what sets in or fades out.
+        draws: the random numbers.
+        mean: the mean of a tensor over all processes, for what must be equal on all.
+    """
+
+    progress: float
+    draws: Draws
+    mean: Callable[[torch.Tensor], torch.Tensor] = lambda value: value
+
+
 class Task(Protocol):
     """A task owns its networks and says what each *player* (an optimiser's side: generator, discriminator) minimises.
 
@@ -37,14 +54,12 @@ class Task(Protocol):
     averaged: tuple[str, ...]
 
     def players(self) -> dict[str, Player]:
-        """The players by name, in the order of their updates within an iteration."""
+        """The players by name, in the order in which their losses are asked for on each batch."""
         ...
 
-    def losses(
-        self, player: str, batch: Batch, progress: float, generator: torch.Generator
-    ) -> dict[str, torch.Tensor] | None:
+    def losses(self, player: str, batch: Batch, moment: Moment) -> dict[str, torch.Tensor] | None:
         """Named scalars; `total` is what the player minimises, the others are logged. None skips the player.
 
-        `progress` of the run, 0 to 1, is for what sets in or fades out.
+        All players' losses of a batch are asked for, in order, before any of them is updated.
         """
         ...

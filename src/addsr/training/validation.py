@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,42 +11,80 @@ from PIL import Image
 from addsr.data.degradation import to_uint8
 from addsr.data.pairs import Pairs
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.training.ema import EMA
 
 SHOWN = 5  # pairs on the sample sheet
+PART = 4  # pictures restored at once
 
 
 class HeldOut:
-    """Restores the same held-out pairs at every checkpoint: a line of `held.jsonl`, and `held.png` with LR, ours and HR.
+    """Restores the same held-out pairs at every checkpoint.
+
+    Writes a line of `held.jsonl` and a sheet `samples/IMAGES.png`: LR, ours at each number of steps, HR.
 
     Args:
-        pairs: held-out pairs; the first `count` are used.
-        lpips: the loss network.
-        prediction_type: of the U-Net.
+        pairs: held-out pairs; all of them are used.
+        lpips: measures, where it is there.
+        restorer: whose networks are averaged; the others are used as they are.
         out: folder of the run.
+        steps: numbers of steps.
     """
 
-    def __init__(self, pairs: Pairs, lpips: SqueezeLPIPS, prediction_type: str, out: Path, count: int = 16) -> None:
-        items = [pairs[i] for i in range(count)]
+    def __init__(
+        self,
+        pairs: Pairs,
+        lpips: SqueezeLPIPS | None,
+        restorer: Restorer,
+        out: Path,
+        *,
+        steps: tuple[int, ...] = (1, 4),
+        prompt_embeds: torch.Tensor | None = None,
+    ) -> None:
+        items = [pairs[i] for i in range(len(pairs))]
         self.hr, self.lr = (torch.stack([item[name] for item in items]) for name in ("hr", "lr"))
-        self.lpips, self.prediction_type, self.out = lpips, prediction_type, out
+        self.lpips, self.restorer, self.out, self.steps = lpips, restorer, out, steps
+        self.prompt_embeds = prompt_embeds
 
     @torch.no_grad()
     def __call__(self, images: int, averages: dict[str, EMA]) -> None:
-        """Measure the averaged networks after `images` images, at one and four steps."""
+        """Measure the averaged networks after `images` images."""
         row: dict[str, float] = {"images": images}
-        unet, vae = averages["unet"].module, averages["vae"].module
-        restorer = Restorer(unet, vae, scaled_linear_alphas_cumprod(), self.prediction_type, start_point="noise")
+        restorer = self._averaged(averages)
         sheet = [self.lr]
-        for steps in (1, 4):
-            parts = [restorer.decode_latents(restorer(lr, num_inference_steps=steps)) for lr in self.lr.split(4)]
-            restored = (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+        for steps in self.steps:
+            restored = torch.cat([self._restore(restorer, lr, steps) for lr in self.lr.split(PART)])
             row[f"psnr_{steps}"] = -10 * (restored - self.hr).square().mean((1, 2, 3)).log10().mean().item()
-            row[f"lpips_{steps}"] = self.lpips(restored, self.hr).mean().item()
+            if self.lpips is not None:
+                device = self.lpips.get_buffer("mean").device
+                distances = [
+                    self.lpips(a.to(device), b.to(device))
+                    for a, b in zip(restored.split(PART), self.hr.split(PART), strict=True)
+                ]
+                row[f"lpips_{steps}"] = torch.cat(distances).mean().item()
             sheet.append(restored)
         with (self.out / "held.jsonl").open("a") as file:
             file.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
         rows = [np.concatenate([to_uint8(x[i]) for x in [*sheet, self.hr]], 1) for i in range(min(SHOWN, len(self.hr)))]
-        Image.fromarray(np.concatenate(rows)).save(self.out / "held.png")
+        (self.out / "samples").mkdir(exist_ok=True)
+        Image.fromarray(np.concatenate(rows)).save(self.out / "samples" / f"{images:09d}.png")
+
+    def _restore(self, restorer: Restorer, lr: torch.Tensor, steps: int) -> torch.Tensor:
+        embeds = None if self.prompt_embeds is None else self.prompt_embeds.expand(len(lr), -1, -1)
+        x0 = restorer(lr, num_inference_steps=steps, prompt_embeds=embeds)
+        return (restorer.decode_latents(x0) / 2 + 0.5).clamp(0, 1).cpu()
+
+    def _averaged(self, averages: dict[str, EMA]) -> Restorer:
+        base = self.restorer
+        parts: dict[str, Any] = {"unet": base.unet, "vae": base.vae, "controlnet": base.controlnet}
+        parts |= {name: average.module for name, average in averages.items() if name in parts}
+        return Restorer(
+            parts["unet"],
+            parts["vae"],
+            base.alphas_cumprod,
+            base.prediction_type,
+            controlnet=parts["controlnet"],
+            image_encoder=base.image_encoder,
+            start_point=base.start_point,
+            psr_weight=base.psr_weight,
+        )

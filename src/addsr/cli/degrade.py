@@ -1,0 +1,40 @@
+"""addsr degrade: make LR/HR folders from sharp photos."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from addsr.cli.failure import failing_cleanly
+
+
+def degrade(
+    data: Annotated[list[Path], typer.Argument(help="Folders or tar shards of sharp photos.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for hr/, lr/ and manifest.jsonl.")],
+    case: Annotated[
+        str, typer.Option(help="two-order (Real-ESRGAN), or a case of the paper: bicubic, blur, noise, mix.")
+    ] = "two-order",
+    crop: Annotated[int | None, typer.Option(help="Side of a random crop; default: the whole photo.", min=32)] = None,
+    count: Annotated[int, typer.Option(help="Pairs made of each photo.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a range, e.g. first.sigma=[0.2,2]; may be repeated."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Make LR/HR pairs a factor of four apart: hr/, lr/ of the same names, and a manifest."""
+    with failing_cleanly(debug):
+        from addsr.data.degradation import DegradationSettings
+        from addsr.data.pair_folder import write_pairs
+        from addsr.data.photos import Photos
+        from addsr.training.config import assignment, make_settings, merged
+
+        table: dict[str, object] = {}
+        for change in changes or []:
+            table = merged(table, assignment(f"pairs.degradation.{change}")["pairs"]["degradation"])
+        settings = make_settings(DegradationSettings, table, "degradation")
+        photos = Photos(data, smallest=crop or 32)
+        written = write_pairs(photos, out, case=case, settings=settings, crop=crop, count=count, seed=seed)
+    left_out = len(photos.unreadable) + len(photos.too_small)
+    typer.echo(f"{written} pairs in {out}" + (f"; {left_out} photos left out" if left_out else ""), err=True)

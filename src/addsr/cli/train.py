@@ -1,0 +1,82 @@
+"""addsr train: train or finetune a model from photos."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from addsr.cli.failure import failing_cleanly
+
+FINETUNE = "compact-finetune"
+
+
+def train(
+    preset: Annotated[
+        str | None, typer.Argument(help="A preset's name (--list names them) or a TOML file.", show_default=False)
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder or tar shard of sharp photos; may be repeated.", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default=False)] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Folder of real pairs: hr/ and lr/, the same names.")] = None,
+    finetune: Annotated[bool, typer.Option("--finetune", help=f"Adapt the bundled model: preset {FINETUNE}.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    init: Annotated[str | None, typer.Option(help="Model or earlier run to start from.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Model or run to distil from; default: what --init names.")
+    ] = None,
+    lpips: Annotated[Path | None, typer.Option(help="LPIPS-Squeeze weights (safetensors).")] = None,
+    dino: Annotated[
+        Path | None, typer.Option(help="DINO v1 ViT-S/16 (transformers folder), for its discriminator.")
+    ] = None,
+    dinov2: Annotated[Path | None, typer.Option(help="DINOv2 (transformers folder) that conditions that one.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after this time, to be resumed.")] = None,
+    show_presets: Annotated[bool, typer.Option("--list", help="List the presets and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Train or finetune a model from photos; the result is the model folder OUT/model."""
+    with failing_cleanly(debug):
+        from addsr.training.config import assignment, load_preset, merged, preset_names, read_run_config
+
+        if show_presets:
+            for name in preset_names():
+                typer.echo(f"{name}: {load_preset(name).get('description', '')}")
+            return
+        if out is None:
+            raise typer.BadParameter("give the folder of the run", param_hint="--out")
+        kept = read_run_config(out) if resume else None
+        if preset is None and finetune:
+            preset = FINETUNE
+        if preset is None and kept is None:
+            raise typer.BadParameter("give a preset (--list names them) or --finetune", param_hint="PRESET")
+        config = kept if kept is not None else load_preset(preset or "")
+        words = {"init": init, "teacher": teacher}
+        config = merged(config, {name: value for name, value in words.items() if value is not None})
+        paths = {"data": data, "pairs": pairs, "lpips": lpips, "dino": dino, "dinov2": dinov2}
+        config = merged(config, {"sources": {name: _texts(value) for name, value in paths.items() if value}})
+        for change in changes or []:
+            config = merged(config, assignment(change))
+        loop = {"seed": seed, "max_minutes": max_minutes}
+        config = merged(config, {"loop": {name: value for name, value in loop.items() if value is not None}})
+        if not config["sources"].get("data"):
+            raise typer.BadParameter("give a folder or tar shard of photos", param_hint="--data")
+
+        from addsr.training.run import train as run  # heavy: only once the command is known to make sense
+
+        outcome = run(config, out, resume=resume, quiet=False)
+    for names, why in ((outcome.unreadable, "unreadable"), (outcome.too_small, "smaller than the crop")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            typer.echo(f"left out, {why}: {names[0]}{more}", err=True)
+    state = "finished" if outcome.finished else "stopped, to go on with --resume"
+    typer.echo(f"{outcome.images} images, {state}; model: {outcome.model}", err=True)
+
+
+def _texts(value: Path | list[Path]) -> str | list[str]:
+    """Absolute, so that a resumed run finds them from anywhere."""
+    return [str(path.absolute()) for path in value] if isinstance(value, list) else str(value.absolute())

@@ -1,0 +1,74 @@
+"""LR/HR pairs as folders: `hr`, `lr` and a manifest that says how each pair was made."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, from_uint8, to_uint8, two_order
+from addsr.data.photos import Photos
+from addsr.errors import DataError
+
+TWO_ORDER = "two-order"
+
+
+def write_pairs(
+    photos: Photos,
+    out: Path,
+    *,
+    case: str,
+    settings: DegradationSettings,
+    crop: int | None,
+    count: int,
+    seed: int,
+) -> int:
+    """Write PNG pairs of the same names; each depends on (seed, photo's position, copy) alone.
+
+    Args:
+        photos: sharp ones.
+        out: gets `hr`, `lr` and `manifest.jsonl`, which must not be there yet.
+        case: `two-order` or one of the paper's cases.
+        settings: of the two-order process.
+        crop: side of a random crop; None for the whole photo, trimmed to a multiple of the scale.
+        count: pairs a photo.
+        seed: of everything random.
+
+    Returns:
+        The number of pairs.
+
+    Raises:
+        DataError: for an unknown case, or where there are pairs already.
+    """
+    if case not in (TWO_ORDER, *CASES):
+        raise DataError(f"unknown case {case!r}; there are {', '.join((TWO_ORDER, *CASES))}")
+    if (out / "manifest.jsonl").exists():
+        raise DataError(f"{out}: holds pairs already; take another folder")
+    for name in ("hr", "lr"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    numbers = asdict(settings) if case == TWO_ORDER else None
+    rows = []
+    for index, photo_name in enumerate(photos.names):
+        for copy in range(count):
+            rng = np.random.default_rng([seed, index, copy])
+            hr = from_uint8(_cropped(photos[index], crop, rng))
+            lr = two_order(hr, settings, rng) if case == TWO_ORDER else fixed_case(hr, case, rng)
+            name = f"{index:06d}_{copy}_{Path(photo_name).stem}.png"
+            for folder, picture in (("hr", hr), ("lr", lr)):
+                Image.fromarray(to_uint8(picture)).save(out / folder / name)
+            rows.append({"name": name, "photo": photo_name, "case": case, "seed": [seed, index, copy]})
+    part = out / ".manifest.jsonl.part"
+    head = {"case": case, "seed": seed, "crop": crop, "degradation": numbers}
+    part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))
+    part.replace(out / "manifest.jsonl")
+    return len(rows)
+
+
+def _cropped(photo: np.ndarray, crop: int | None, rng: np.random.Generator) -> np.ndarray:
+    if crop is None:
+        height, width = (extent // SCALE * SCALE for extent in photo.shape[:2])
+        return photo[:height, :width]
+    side = crop // SCALE * SCALE
+    top, left = (int(rng.integers(extent - side + 1)) for extent in photo.shape[:2])
+    return photo[top : top + side, left : left + side]

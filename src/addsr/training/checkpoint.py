@@ -1,0 +1,84 @@
+"""Checkpoints of a run: folders `checkpoint-IMAGES`, complete or absent."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from addsr.errors import TrainingError
+from addsr.training.ema import EMA
+
+_PREFIX = "checkpoint-"
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The checkpoint of `run` that has seen most images."""
+    found = [path for path in run.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit()]
+    return max(found, key=lambda path: int(path.name.removeprefix(_PREFIX)), default=None)
+
+
+def save_checkpoint(
+    run: Path,
+    images: int,
+    networks: Mapping[str, nn.Module],
+    averages: Mapping[str, EMA],
+    optimizers: Mapping[str, Any],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write everything that a run needs to go on; it appears under its name only when it is complete.
+
+    Args:
+        run: folder of the run.
+        images: seen so far.
+        networks, averages, optimizers: by name; the networks as safetensors, the averages as NAME_ema.
+        state: JSON values of the loop itself.
+        keep: older checkpoints beyond this number are deleted.
+    """
+    target = run / f"{_PREFIX}{images:09d}"
+    part = run / f".{target.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    weights = {name: network.state_dict() for name, network in networks.items()}
+    weights |= {f"{name}_ema": average.module.state_dict() for name, average in averages.items()}
+    for name, tensors in weights.items():
+        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, part / f"{name}.safetensors")
+    torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
+    updates = {name: average.updates for name, average in averages.items()}
+    (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    complete = sorted(path for path in run.glob(f"{_PREFIX}*") if path.is_dir())
+    for old in complete[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_checkpoint(
+    path: Path, networks: Mapping[str, nn.Module], averages: Mapping[str, EMA], optimizers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put a checkpoint's state into the given objects and return the JSON values.
+
+    Raises:
+        TrainingError: if it is damaged or of other networks.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text())
+        for name, network in networks.items():
+            network.load_state_dict(load_file(path / f"{name}.safetensors"))
+        for name, average in averages.items():
+            average.module.load_state_dict(load_file(path / f"{name}_ema.safetensors"))
+            average.updates = state["ema_updates"][name]
+        saved = torch.load(path / "optimizers.pt", map_location="cpu", weights_only=True)
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(saved[name])
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"{path}: the checkpoint does not fit this run or is damaged ({first})") from error
+    return state

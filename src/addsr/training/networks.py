@@ -1,0 +1,143 @@
+"""Where a run's networks come from: a preset's tables, a model, or an earlier run; and how they become a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import logging
+from safetensors.torch import load_file
+from torch import nn
+
+from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.errors import ModelError, TrainingError
+from addsr.loading import find_model
+from addsr.models.autoencoder import PixelShuffleAutoencoder
+from addsr.models.controlnet import AddSRControlNet
+from addsr.models.unet import AddSRUNet
+from addsr.pipelines.addsr import AddSRPipeline
+from addsr.training.checkpoint import latest_checkpoint
+from addsr.training.config import read_run_config
+from addsr.training.context import TextEncoder
+
+NETWORKS = ("unet", "controlnet", "vae")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A model in training.
+
+    Attributes:
+        restorer: the networks and the defaults that belong to the weights.
+        pipeline: where it came from a pipeline with encoders of its own, that.
+    """
+
+    restorer: Restorer
+    pipeline: AddSRPipeline | None = None
+
+    @property
+    def encode_text(self) -> TextEncoder | None:
+        """Prompts -> embeddings, where the model has a text encoder."""
+        pipeline = self.pipeline
+        if pipeline is None or pipeline.text_encoder is None:
+            return None
+        return lambda prompts: pipeline.encode_prompt(prompts, len(prompts))
+
+    def to(self, device: torch.device) -> None:
+        """Move all networks, those that do not train included."""
+        self.restorer.to(device)
+        if self.pipeline is not None and self.pipeline.text_encoder is not None:
+            self.pipeline.text_encoder.to(device)
+
+
+def fresh_networks(config: dict[str, Any]) -> Networks:
+    """Networks of a preset's tables `unet`, `vae` and, if present, `controlnet`, with random weights."""
+    for name in ("unet", "vae"):
+        if name not in config:
+            raise TrainingError(f"the preset has no table [{name}] and no model to start from: give one with --init")
+    controlnet = AddSRControlNet(**config["controlnet"]) if "controlnet" in config else None
+    return Networks(
+        _restorer(config, AddSRUNet(**config["unet"]), PixelShuffleAutoencoder(**config["vae"]), controlnet)
+    )
+
+
+def networks_from(source: str | Path) -> Networks:
+    """Networks of an earlier run (its averages), of a bundled model, or of a model folder, in float32.
+
+    Raises:
+        ModelError: if there is none.
+        TrainingError: if the run has no checkpoint.
+    """
+    if (Path(source) / "config.json").is_file() and not (Path(source) / "model_index.json").is_file():
+        return _networks_of_run(Path(source))
+    folder = find_model(source)
+    try:
+        logging.disable_progress_bar()
+        pipeline = AddSRPipeline.from_pretrained(folder, local_files_only=True)
+        pipeline.to(dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder}: the model cannot be loaded ({error})") from error
+    return Networks(_ready(pipeline.restorer), pipeline)
+
+
+def _networks_of_run(run: Path) -> Networks:
+    config, checkpoint = read_run_config(run), latest_checkpoint(run)
+    if checkpoint is None:
+        raise TrainingError(f"{run}: the run has no checkpoint yet")
+    start = config.get("init")
+    networks = fresh_networks(config) if start is None else networks_from(start)
+    put_averages(networks.restorer, checkpoint)
+    return networks
+
+
+def put_averages(restorer: Restorer, checkpoint: Path) -> None:
+    """Load the averaged weights of a checkpoint into the networks that it has."""
+    for name in NETWORKS:
+        path = checkpoint / f"{name}_ema.safetensors"
+        if path.is_file():
+            getattr(restorer, name).load_state_dict(load_file(path))
+
+
+def _restorer(config: dict[str, Any], unet: AddSRUNet, vae: nn.Module, controlnet: nn.Module | None) -> Restorer:
+    defaults = dict(config.get("defaults", {}))
+    prediction_type = defaults.pop("prediction_type", "sample")
+    alphas_cumprod = scaled_linear_alphas_cumprod()
+    return _ready(Restorer(unet, vae, alphas_cumprod, prediction_type, controlnet=controlnet, **defaults))
+
+
+def _ready(restorer: Restorer) -> Restorer:
+    for network in (restorer.unet, restorer.vae, restorer.controlnet, restorer.image_encoder):
+        if network is not None:
+            network.eval().requires_grad_(False)  # no layer behaves otherwise in training mode
+    restorer.to(memory_format=torch.channels_last)
+    return restorer
+
+
+def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
+    """Write the averages of a checkpoint as a model folder in float16, which `addsr upscale --model` takes."""
+    from diffusers import DDPMScheduler
+
+    restorer = networks.restorer
+    parts = {name: getattr(restorer, name) for name in NETWORKS if getattr(restorer, name) is not None}
+    before = {name: {k: v.clone() for k, v in network.state_dict().items()} for name, network in parts.items()}
+    pipeline = networks.pipeline
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+    scheduler = DDPMScheduler.from_config(schedule | {"prediction_type": restorer.prediction_type})
+    put_averages(restorer, checkpoint)
+    for network in parts.values():
+        nn.Module.to(network, torch.float16)
+    AddSRPipeline(
+        scheduler=pipeline.scheduler if pipeline is not None else scheduler,
+        text_encoder=pipeline.text_encoder if pipeline is not None else None,
+        tokenizer=pipeline.tokenizer if pipeline is not None else None,
+        image_encoder=pipeline.image_encoder if pipeline is not None else None,
+        start_point=restorer.start_point,
+        psr_weight=restorer.psr_weight,
+        num_inference_steps=restorer.num_inference_steps,
+        color_fix=restorer.color_fix,
+        **parts,
+    ).save_pretrained(out)
+    for name, network in parts.items():
+        nn.Module.to(network, torch.float32)
+        network.load_state_dict(before[name])

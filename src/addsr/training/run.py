@@ -1,0 +1,182 @@
+"""A training run from its config: data, networks, task and loop put together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from addsr.data.pairs import Pairs, PairSettings, RealPairs
+from addsr.data.photos import Photos
+from addsr.discriminators.dino import DinoDiscriminator, load_vit
+from addsr.discriminators.patch import PatchDiscriminator
+from addsr.discriminators.squeeze import SqueezeDiscriminator
+from addsr.errors import TrainingError
+from addsr.losses.lpips import SqueezeLPIPS
+from addsr.training.checkpoint import latest_checkpoint
+from addsr.training.config import make_settings, write_run_config
+from addsr.training.loop import Loop, LoopSettings, make_accelerator
+from addsr.training.networks import Networks, fresh_networks, networks_from, save_model
+from addsr.training.pca import start_from_components, start_from_condition
+from addsr.training.task import Task
+from addsr.training.tasks.student import StudentSettings, StudentTask
+from addsr.training.tasks.teacher import TeacherSettings, TeacherTask
+from addsr.training.validation import HeldOut
+
+COMPONENT_CROPS = 256  # crops whose patches give the principal components
+HELD_CROP = 256  # pixels at most
+HELD_PAIRS = 16
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run reads.
+
+    Attributes:
+        data: folders and tar shards of sharp photos.
+        pairs: folder of real pairs, or None.
+        lpips: LPIPS-Squeeze weights, or None.
+        dino: folder of DINO v1 (transformers), for the discriminator of that name.
+        dinov2: folder of DINOv2 (transformers), whose class token of LR conditions that discriminator, or None.
+    """
+
+    data: tuple[Path, ...]
+    pairs: Path | None = None
+    lpips: Path | None = None
+    dino: Path | None = None
+    dinov2: Path | None = None
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, Any]) -> "Sources":
+        """From paths as texts, `data` a list of them."""
+        single = {name: Path(text) for name, text in texts.items() if name != "data"}
+        return cls(tuple(Path(text) for text in texts.get("data", ())), **single)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        images: seen in all.
+        finished: whether the run's end was reached.
+        model: folder of the trained model.
+        unreadable, too_small: names of photos that were left out.
+    """
+
+    images: int
+    finished: bool
+    model: Path
+    unreadable: list[str]
+    too_small: list[str]
+
+
+def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: bool = True) -> Outcome:
+    """Run, or go on with, the training that `config` describes, in the folder `out`.
+
+    Args:
+        config: a preset's tables, and `sources` with the fields of Sources as texts.
+        out: folder of the run.
+        resume: go on from its last checkpoint.
+        quiet: no progress on stderr.
+
+    Raises:
+        TrainingError, DataError, ModelError: with one sentence that names the setting or the file.
+    """
+    loop_settings = make_settings(LoopSettings, config.get("loop", {}), "loop")
+    pair_settings = make_settings(PairSettings, config.get("pairs", {}), "pairs")
+    sources = Sources.from_texts(config.get("sources", {}))
+    if latest_checkpoint(out) is not None and not resume:
+        raise TrainingError(f"{out}: holds a run already; go on with --resume, or take another folder")
+    torch.manual_seed(loop_settings.seed)
+
+    photos = Photos(sources.data, smallest=pair_settings.crop)
+    real = None if sources.pairs is None else RealPairs(sources.pairs, pair_settings.crop)
+    pairs = Pairs(photos, pair_settings, loop_settings.seed, loop_settings.images, real=real)
+    lpips = None if sources.lpips is None else SqueezeLPIPS(sources.lpips)
+
+    networks = _networks(config, pairs, resumed=resume)
+    accelerator = make_accelerator(loop_settings.precision)
+    networks.to(accelerator.device)
+    if lpips is not None:
+        lpips.to(accelerator.device)
+    task = _task(config, networks, sources, lpips, accelerator.device)
+
+    held = Pairs(photos, pair_settings, loop_settings.seed + 1, HELD_PAIRS, held_out=True)
+    side = min(HELD_CROP, *(photos.short_sides[index] for index in held.chosen))
+    held.settings = replace(pair_settings, crop=side // pair_settings.crop * pair_settings.crop)
+    embeds = None if networks.encode_text is None else networks.encode_text([""])
+    check = HeldOut(held, lpips, networks.restorer, out, prompt_embeds=embeds)
+    loop = Loop(task, pairs, loop_settings, out, accelerator=accelerator, on_save=check, quiet=quiet)
+    if accelerator.is_main_process:
+        write_run_config(out, config)
+    if resume:
+        loop.resume()
+    finished = loop.run()
+    model = out / "model"
+    checkpoint = latest_checkpoint(out)
+    if accelerator.is_main_process and checkpoint is not None:
+        save_model(networks, checkpoint, model)
+    return Outcome(loop.images, finished, model, photos.unreadable, photos.too_small)
+
+
+def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Networks:
+    """The networks to train; fresh compact ones start from the principal components of the photos' patches."""
+    if (start := config.get("init")) is not None:
+        return networks_from(start)
+    networks = fresh_networks(config)
+    if not resumed:
+        restorer = networks.restorer
+        start_from_components(restorer.vae, (pairs[i]["hr"] for i in range(COMPONENT_CROPS)))
+        if restorer.unet.cond_skip is not None:
+            start_from_condition(restorer.unet, restorer.vae)
+    return networks
+
+
+def _task(
+    config: dict[str, Any], networks: Networks, sources: Sources, lpips: SqueezeLPIPS | None, device: torch.device
+) -> Task:
+    table = dict(config.get("task", {}))
+    kind = table.pop("kind", "student")
+    if kind == "teacher":
+        return TeacherTask(
+            networks.restorer, make_settings(TeacherSettings, table, "task"), encode_text=networks.encode_text
+        )
+    if kind != "student":
+        raise TrainingError(f"task.kind is {kind!r}; it must be student or teacher")
+    settings = make_settings(StudentSettings, table, "task")
+    if lpips is None and (settings.lpips or settings.lpips_final):
+        raise TrainingError(
+            "task.lpips needs the loss network: give --lpips FILE, or --set task.lpips=0 task.lpips_final=0"
+        )
+    teacher = None
+    if settings.distillation:
+        source = config.get("teacher") or config.get("init")
+        if source is None:
+            raise TrainingError("task.distillation needs a teacher: give --teacher or --init")
+        teacher = networks_from(source)
+        teacher.to(device)
+    discriminator = _discriminator(settings, sources, lpips) if settings.adversarial else None
+    return StudentTask(
+        networks.restorer,
+        settings,
+        lpips if settings.lpips or settings.lpips_final else None,
+        None if teacher is None else teacher.restorer,
+        discriminator,
+        networks.encode_text,
+    )
+
+
+def _discriminator(settings: StudentSettings, sources: Sources, lpips: SqueezeLPIPS | None) -> nn.Module:
+    if settings.discriminator == "patch":
+        return PatchDiscriminator()
+    if settings.discriminator == "squeeze":
+        if lpips is None:
+            raise TrainingError("task.discriminator squeeze needs the loss network: give --lpips FILE")
+        return SqueezeDiscriminator(lpips)
+    if sources.dino is None:
+        raise TrainingError("task.discriminator dino needs DINO v1 ViT-S/16: give --dino FOLDER")
+    condition = None if sources.dinov2 is None else load_vit(sources.dinov2)
+    return DinoDiscriminator(load_vit(sources.dino), condition)

@@ -1,0 +1,1 @@
+"""Training tasks, one a file: each owns its networks and says what they minimise."""

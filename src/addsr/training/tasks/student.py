@@ -1,0 +1,316 @@
+"""Task: AddSR's student for the four timesteps. Reconstruction, distillation from a teacher and an adversary, each a switch.
+
+The first step starts at t = 999 under the LR picture. A share of the batches then takes a second step, as inference does
+(AddSR, section 3.3): the student's own x0 is noised to a later timestep, and its condition is its own picture mixed with
+LR, in [0, 1]. The losses see both steps' pictures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from addsr.data.draws import Draws
+from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, predict_x0
+from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
+from addsr.losses.lpips import SqueezeLPIPS
+from addsr.losses.reconstruction import balanced, shifted_lpips
+from addsr.training.context import Context, TextEncoder, context_of
+from addsr.training.settings import one_of, ranged
+from addsr.training.task import Batch, Moment, Player
+from addsr.training.trainable import trained_networks
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """Weights of the losses and the shares of what is trained.
+
+    Attributes:
+        l1: weight of L1 in [0, 1] to HR.
+        lpips, lpips_final: weight of LPIPS beside it, at the start and at the end of the run. Large at the start it is
+            pleased with a texture of PixelShuffle's grid long before anything is restored.
+        balance: see `addsr.losses.reconstruction.balanced`.
+        autoencoder: weight of L1 of encoded and decoded HR, which keeps the latents meaningful while the decoder trains.
+        refine: share of the iterations that take the second step too.
+        refine_from: progress of the run (0..1) before the second step is trained at all.
+        psr: prediction-based self-refinement; without it the second step's condition stays LR (the paper's ablation).
+        hr_latents: share of the second steps that start from noised HR latents instead of the student's own x0.
+        distillation: weight of the distance to the teacher's x0 (Eq. 3); 0 for no teacher.
+        hr_conditioned: the teacher's condition and tokens are HR (image-quality-adjusted, section 3.2), else LR.
+        timestep_adapting: weight the distillation by gamma of the student's timestep (section 3.4), else by 1.
+        gammas: for 999, 749, 499, 249.
+        teacher_weight: c(t): `sqrt_alphas_cumprod` or `uniform`.
+        teacher_timesteps: the teacher is asked at so many random timesteps a picture.
+        adversarial: lambda of the adversarial loss; 0 for none.
+        adversarial_weight: `fixed`: lambda multiplies the loss as it is (the mean over logits, as the paper's 0.02 beside
+            squared distances in [0, 1]); `adaptive`: lambda is the norm of its gradient at the picture in units of the
+            other losses'.
+        adversarial_from: progress before the adversarial loss; the discriminator alone starts a twentieth earlier.
+        discriminator: `patch`, `squeeze` (heads on SqueezeNet features) or `dino` (heads on DINO v1 ViT-S/16).
+        discriminator_rate: the discriminator's learning rate in units of the loop's.
+        null_text: share of the pictures whose prompt is empty, where there is a text encoder.
+        trainable: name patterns of the parameters that train, see `choose_trainable`.
+        compile: fuse the networks by torch.compile (a few minutes at the start, a quarter faster on a CPU).
+    """
+
+    l1: float = 1.0
+    lpips: float = 0.15
+    lpips_final: float = 0.5
+    balance: float = 0.02
+    autoencoder: float = 0.5
+    refine: float = 0.25
+    refine_from: float = 0.4
+    psr: bool = True
+    hr_latents: float = 0.2
+    distillation: float = 0.0
+    hr_conditioned: bool = True
+    timestep_adapting: bool = True
+    gammas: Sequence[float] = GAMMAS
+    teacher_weight: str = "sqrt_alphas_cumprod"
+    teacher_timesteps: int = 1
+    adversarial: float = 0.0
+    adversarial_weight: str = "adaptive"
+    adversarial_from: float = 0.0
+    discriminator: str = "patch"
+    discriminator_rate: float = 0.5
+    null_text: float = 0.5
+    trainable: Sequence[str] = ("*",)
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("refine", "refine_from", "hr_latents", "adversarial_from", "null_text"):
+            ranged(f"task.{name}", getattr(self, name), 0, 1)
+        for name in ("l1", "lpips", "lpips_final", "balance", "autoencoder", "distillation", "adversarial"):
+            ranged(f"task.{name}", getattr(self, name), 0, None)
+        one_of("task.teacher_weight", self.teacher_weight, TEACHER_WEIGHTS)
+        one_of("task.adversarial_weight", self.adversarial_weight, ("fixed", "adaptive"))
+        one_of("task.discriminator", self.discriminator, ("patch", "squeeze", "dino"))
+        ranged("task.teacher_timesteps", self.teacher_timesteps, 1, None)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The student's steps on a batch; the second step's pictures, where it was taken, follow the first's.
+
+    Attributes:
+        timestep: (M,) of each prediction.
+        x0: latents (M, C, h, w).
+        pictures: (M, 3, H, W) in about [0, 1]; not clamped, as that would kill the gradient outside.
+        hr, lr: (M, 3, H, W) in [0, 1].
+        prompts: M of them.
+    """
+
+    timestep: torch.Tensor
+    x0: torch.Tensor
+    pictures: torch.Tensor
+    hr: torch.Tensor
+    lr: torch.Tensor
+    prompts: Sequence[str]
+
+
+@dataclass
+class StudentTask:
+    """The generator's player trains the student, the discriminator's the discriminator.
+
+    Args:
+        student: whose networks train.
+        settings: see there.
+        lpips: the loss network; needed for `lpips` above 0.
+        teacher: needed for `distillation` above 0.
+        discriminator: called with (pictures, LR, draws); needed for `adversarial` above 0.
+        encode_text: for a student with text attention.
+    """
+
+    student: Restorer
+    settings: StudentSettings
+    lpips: SqueezeLPIPS | None = None
+    teacher: Restorer | None = None
+    discriminator: nn.Module | None = None
+    encode_text: TextEncoder | None = None
+    networks: dict[str, nn.Module] = field(init=False)
+    averaged: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._trained, self.networks = trained_networks(self.student, self.settings.trainable)
+        self.averaged = tuple(self.networks)
+        if self.discriminator is not None:
+            self.networks["discriminator"] = self.discriminator
+        self._restore = torch.compile(self._step, dynamic=False) if self.settings.compile else self._step
+        self._judged: Rollout | None = None  # what the discriminator's turn looks at
+
+    def players(self) -> dict[str, Player]:
+        players = {"generator": Player(self._trained)}
+        if self.discriminator is not None:
+            heads = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
+            players["discriminator"] = Player(heads, self.settings.discriminator_rate, betas=(0.0, 0.99))
+        return players
+
+    def losses(self, player: str, batch: Batch, moment: Moment) -> dict[str, torch.Tensor] | None:
+        if player == "discriminator":
+            return self._discriminator_losses(moment)
+        rollout = self._roll_out(batch, moment)
+        losses = self._reconstruction(rollout, moment)
+        if self.settings.distillation:
+            losses["distillation"] = self._distillation(rollout, moment.draws)
+            losses["total"] = losses["total"] + self.settings.distillation * losses["distillation"]
+        if self.settings.adversarial and moment.progress >= self.settings.adversarial_from:
+            losses |= self._adversarial(rollout, losses["total"], moment)
+        if self.settings.autoencoder:  # after the adversary, whose weight must not follow it
+            losses["autoencoder"] = self._autoencoder(rollout.hr[: len(batch["hr"])], moment.draws)
+            losses["total"] = losses["total"] + self.settings.autoencoder * losses["autoencoder"]
+        self._judged = rollout if self._adversary_trains(moment.progress) else None
+        return losses
+
+    # --- the student's steps
+
+    def _roll_out(self, batch: Batch, moment: Moment) -> Rollout:
+        student, settings, draws = self.student, self.settings, moment.draws
+        hr, lr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("hr", "lr"))
+        prompts = list(batch.get("prompt", [""] * len(hr)))
+        null = draws.uniform() < settings.null_text
+        context = context_of(student, lr, prompts, null, self.encode_text)
+        with torch.no_grad():
+            hr_latents = self._encode(hr, draws)
+        timestep = torch.full((len(hr),), STUDENT_TIMESTEPS[0], device=hr.device)
+        latents = self._latent_noise(hr, draws)
+        if student.start_point == "lr":
+            with torch.no_grad():
+                latents = add_noise(self._encode(lr, draws), latents, timestep, student.alphas_cumprod)
+        x0, pictures = self._restore(latents, timestep, lr, context)
+        first = Rollout(timestep, x0, pictures, hr, lr, prompts)
+        refined = moment.progress >= settings.refine_from and draws.shared_uniform() < settings.refine
+        if not refined:
+            return first
+
+        later = torch.tensor(STUDENT_TIMESTEPS[1:], device=hr.device)[draws.integers(len(STUDENT_TIMESTEPS) - 1)]
+        from_hr = draws.uniform(1, 1, 1) < settings.hr_latents
+        clean = torch.where(from_hr, hr_latents, x0.detach())
+        latents = add_noise(clean, self._latent_noise(hr, draws), later, student.alphas_cumprod)
+        condition = lr
+        if settings.psr:
+            weight = draws.uniform(1, 1, 1)
+            condition = weight * pictures.detach().clamp(0, 1) + (1 - weight) * lr
+            condition = condition.contiguous(memory_format=torch.channels_last)
+            context = Context(context.prompt_embeds, self._tokens(condition))
+        x0, pictures = self._restore(latents.contiguous(memory_format=torch.channels_last), later, condition, context)
+        return Rollout(
+            torch.cat([timestep, later]),
+            torch.cat([first.x0, x0]),
+            torch.cat([first.pictures, pictures]),
+            torch.cat([hr, hr]),
+            torch.cat([lr, lr]),
+            prompts * 2,
+        )
+
+    def _step(
+        self, latents: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """x0 and its picture."""
+        return _predict(self.student, latents, timestep, condition, context)
+
+    def _encode(self, picture: torch.Tensor, draws: Draws) -> torch.Tensor:
+        return self.student.encode_latents(picture, lambda _step: self._latent_noise(picture, draws))
+
+    def _latent_noise(self, picture: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """As large as the latents of a picture."""
+        factor = self.student.vae_scale_factor
+        return draws.normal(self.student.unet.config["in_channels"], *(side // factor for side in picture.shape[2:]))
+
+    @torch.no_grad()
+    def _tokens(self, picture: torch.Tensor) -> torch.Tensor | None:
+        return None if self.student.image_encoder is None else self.student.encode_image(picture)
+
+    # --- losses
+
+    def _reconstruction(self, rollout: Rollout, moment: Moment) -> dict[str, torch.Tensor]:
+        settings = self.settings
+        l1 = (rollout.pictures - rollout.hr).abs().mean((1, 2, 3))
+        total, named = settings.l1 * l1, {"l1": l1}
+        if self.lpips is not None:
+            weight = settings.lpips + moment.progress * (settings.lpips_final - settings.lpips)
+            named["lpips"] = shifted_lpips(self.lpips, rollout.pictures, rollout.hr, moment.draws)
+            total = total + weight * named["lpips"]
+        first = rollout.timestep == STUDENT_TIMESTEPS[0]
+        losses = {"total": balanced(total, settings.balance).mean()}
+        losses |= {name: values[first].mean() for name, values in named.items()}
+        if not first.all():
+            losses |= {f"{name}_later": values[~first].mean() for name, values in named.items()}
+        return losses
+
+    def _autoencoder(self, hr: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """L1 of HR through the autoencoder, with some noise on the latents, of a fourth of the pictures."""
+        keep, spread, noise = draws.uniform() < 0.25, 0.1 * draws.uniform(1, 1, 1), self._latent_noise(hr, draws)
+        if not keep.any():
+            return hr.new_zeros(())
+        vae = self.student.vae
+        latents = vae.encode(hr[keep] * 2 - 1).latent_dist.mode() + (spread * noise)[keep]
+        restored = vae.decode(latents).sample / 2 + 0.5
+        return (restored - hr[keep]).abs().mean((1, 2, 3)).sum() / (0.25 * len(hr))
+
+    def _distillation(self, rollout: Rollout, draws: Draws) -> torch.Tensor:
+        """Squared distance, in [0, 1], of the student's pictures to the teacher's one-step ones from the student's x0
+        noised again (Eq. 3). No gradient reaches the student through the teacher.
+        """
+        settings, teacher = self.settings, self.teacher
+        assert teacher is not None
+        condition = rollout.hr if settings.hr_conditioned else rollout.lr
+        null = torch.zeros(len(condition), dtype=torch.bool)
+        total = rollout.pictures.new_zeros(())
+        copies = len(rollout.x0) // len(draws)  # 2 after a second step
+        for _ in range(settings.teacher_timesteps):
+            with torch.no_grad():
+                context = context_of(teacher, condition, rollout.prompts, null, self.encode_text)
+                timestep = draws.integers(len(teacher.alphas_cumprod), copies).T.flatten()
+                noise = torch.cat([self._latent_noise(rollout.hr, draws) for _ in range(copies)])
+                latents = add_noise(rollout.x0.detach(), noise, timestep, teacher.alphas_cumprod)
+                _, target = _predict(teacher, latents, timestep, condition, context)
+            distance = (target.clamp(0, 1) - rollout.pictures).square().mean((1, 2, 3))
+            total = total + distance * teacher_weight(timestep, teacher.alphas_cumprod, settings.teacher_weight)
+        if settings.timestep_adapting:
+            total = total * timestep_adapting_weight(rollout.timestep, settings.gammas)
+        return total.mean() / settings.teacher_timesteps
+
+    def _adversarial(self, rollout: Rollout, others: torch.Tensor, moment: Moment) -> dict[str, torch.Tensor]:
+        discriminator = self.discriminator
+        assert discriminator is not None
+        frozen = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        loss = hinge_generator_loss(self._judge(rollout.pictures, rollout.lr, moment.draws))
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        weight = torch.tensor(self.settings.adversarial, device=loss.device)
+        if self.settings.adversarial_weight == "adaptive":
+            weight = adaptive_weight(others, loss, rollout.pictures, self.settings.adversarial, moment.mean)
+        return {"adversarial": loss, "adversarial_weight": weight, "total": others + weight * loss}
+
+    def _discriminator_losses(self, moment: Moment) -> dict[str, torch.Tensor] | None:
+        judged, self._judged = self._judged, None
+        if judged is None:
+            return None
+        real = self._judge(judged.hr, judged.lr, moment.draws)
+        fake = self._judge(judged.pictures.detach().clamp(0, 1), judged.lr, moment.draws)
+        total = hinge_discriminator_loss(real, fake)
+        return {"total": total, "real": real.mean(), "fake": fake.mean()}
+
+    def _judge(self, pictures: torch.Tensor, lr: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Scores of pictures of one or two steps: each step's half is judged by itself, as draws are a picture's own."""
+        assert self.discriminator is not None
+        size = len(draws)
+        halves = zip(pictures.split(size), lr.split(size), strict=True)
+        return torch.cat([self.discriminator(some, their_lr, draws) for some, their_lr in halves])
+
+    def _adversary_trains(self, progress: float) -> bool:
+        return self.discriminator is not None and progress >= self.settings.adversarial_from - 0.05
+
+
+def _predict(
+    restorer: Restorer, latents: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor, context: Context
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x0 and its picture, about [0, 1]."""
+    prediction = restorer.predict(latents, timestep, condition, context.prompt_embeds, context.tokens)
+    x0 = predict_x0(prediction, latents, timestep, restorer.alphas_cumprod, restorer.prediction_type)
+    return x0, restorer.decode_latents(x0) / 2 + 0.5

@@ -1,0 +1,54 @@
+"""A tiny run, in this process or as a program: python -m tests.training.runs PHOTOS LPIPS OUT [LOOP SETTINGS AS JSON]."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from addsr.data.pairs import Pairs, PairSettings
+from addsr.data.photos import Photos
+from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.discriminators.patch import PatchDiscriminator
+from addsr.losses.lpips import SqueezeLPIPS
+from addsr.training.loop import Loop, LoopSettings, make_accelerator
+from addsr.training.tasks.student import StudentSettings, StudentTask
+from tests.tiny import tiny_unet, tiny_vae
+
+EVERYTHING = {"refine": 0.5, "refine_from": 0.0, "distillation": 1.0, "adversarial": 0.1}
+
+
+def tiny_restorer(seed: int = 0) -> Restorer:
+    torch.manual_seed(seed)
+    return Restorer(tiny_unet(), tiny_vae(), scaled_linear_alphas_cumprod(), "sample", start_point="noise")
+
+
+def student_task(lpips: Path, **settings: object) -> StudentTask:
+    """With all losses on, unless changed."""
+    student = tiny_restorer()
+    chosen = StudentSettings(**{**EVERYTHING, **settings})
+    torch.manual_seed(1)
+    discriminator = PatchDiscriminator(8) if chosen.adversarial else None
+    teacher = tiny_restorer(2) if chosen.distillation else None
+    return StudentTask(student, chosen, SqueezeLPIPS(lpips), teacher, discriminator)
+
+
+def make_loop(photos: Path, lpips: Path, out: Path, task: dict[str, object], **loop: object) -> Loop:
+    settings = LoopSettings(**{"images": 24, "batch": 4, "report": 8, "save": 8, "workers": 0, **loop})
+    pairs = Pairs(Photos([photos]), PairSettings(crop=64, holdout=4), settings.seed, settings.images)
+    return Loop(student_task(lpips, **task), pairs, settings, out, accelerator=make_accelerator("fp32"))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    photos, lpips, out = map(Path, sys.argv[1:4])
+    options = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+    loop = make_loop(photos, lpips, out, options.pop("task", {}), **options)
+    loop.resume()
+    loop.run()
+    if dump := os.environ.get("DUMP"):  # what this process holds at the end
+        held = {f"{n}.{k}": v for n, network in loop.task.networks.items() for k, v in network.state_dict().items()}
+        save_file({name: value.contiguous() for name, value in held.items()}, dump)

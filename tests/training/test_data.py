@@ -1,0 +1,128 @@
+"""Photos, pairs and pair folders."""
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from addsr.data.degradation import DegradationSettings
+from addsr.data.draws import Draws
+from addsr.data.pair_folder import write_pairs
+from addsr.data.pairs import Pairs, PairSettings, RealPairs
+from addsr.data.photos import Photos
+from addsr.errors import DataError
+
+
+def test_pairs_depend_on_seed_and_count_alone(photos):
+    settings = PairSettings(crop=64, holdout=2)
+    a, b = (Pairs(photos, settings, 0, 10)[7] for _ in range(2))
+    assert torch.equal(a["lr"], b["lr"])
+    assert not torch.equal(a["lr"], Pairs(photos, settings, 1, 10)[7]["lr"])
+    held = Pairs(photos, settings, 0, 10, held_out=True)
+    assert not set(held.chosen) & set(Pairs(photos, settings, 0, 10).chosen)
+
+
+def test_photos_come_from_tars_too_with_captions(folder, photos, tmp_path):
+    (tmp_path / "0.txt").write_text("noise, coloured\n")
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(folder / "0.png", "inside/0.png")
+        tar.add(tmp_path / "0.txt", "inside/0.txt")
+    shard = Photos([tmp_path / "shard.tar"])
+    np.testing.assert_array_equal(shard[0], photos[0])
+    assert shard.caption(0) == "noise, coloured"
+    assert photos.caption(0) == ""
+    assert Pairs(shard, PairSettings(crop=64), 0, 1)[0]["prompt"] == "noise, coloured"
+
+
+def test_bad_photos_are_left_out_and_named(folder):
+    (folder / "broken.png").write_bytes(b"not a picture")
+    Image.new("RGB", (40, 100)).save(folder / "small.png")
+    photos = Photos([folder], smallest=64)
+    assert len(photos) == 4
+    assert [name.rpartition("/")[2] for name in (*photos.unreadable, *photos.too_small)] == ["broken.png", "small.png"]
+    assert min(photos.short_sides) == 80
+
+
+def test_a_photo_that_breaks_off_is_passed_over(folder):
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[: len(whole) // 2])
+    photos = Photos([folder])
+    assert len(photos) == 4  # the header is fine
+    pairs = Pairs(photos, PairSettings(crop=64, holdout=4), 0, 20)
+    assert all(torch.isfinite(pairs[n]["lr"]).all() for n in range(20))
+    with pytest.raises(DataError, match=r"1\.png: damaged"):
+        photos[1]
+
+
+def test_useless_sources_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no such"):
+        Photos([tmp_path / "none"])
+    with pytest.raises(DataError, match="no photo in"):
+        Photos([tmp_path])
+    (tmp_path / "x.tar").write_text("no tar")
+    with pytest.raises(DataError, match="neither a folder nor a tar"):
+        Photos([tmp_path / "x.tar"])
+    Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
+    with pytest.raises(DataError, match=r"no usable photo .* 1 smaller than 64 pixels"):
+        Photos([tmp_path], smallest=64)
+
+
+def test_memory_of_decoded_photos_is_bounded(folder):
+    photos = Photos([folder], memory=0)
+    for i in range(4):
+        photos[i]
+    assert len(photos._decoded) == 1
+
+
+def test_draws_are_a_pictures_own():
+    together, apart = Draws(0, 4, range(4, 8)), [Draws(0, 4, [place]) for place in range(4, 8)]
+    torch.testing.assert_close(together.normal(2, 3), torch.cat([draws.normal(2, 3) for draws in apart]))
+    torch.testing.assert_close(together.integers(9), torch.cat([draws.integers(9) for draws in apart]))
+    assert len({draws.shared_uniform() for draws in apart}) == 1
+    assert not torch.equal(Draws(1, 4, [4]).normal(3), Draws(0, 4, [4]).normal(3))
+
+
+@pytest.mark.parametrize("case", ["two-order", "mix"])
+def test_pair_folders_repeat_and_are_read_back(photos, tmp_path, case):
+    made = {"case": case, "settings": DegradationSettings(), "crop": 72, "count": 2, "seed": 3}
+    assert write_pairs(photos, tmp_path / "a", **made) == 8
+    write_pairs(photos, tmp_path / "b", **made)
+    names = sorted(path.name for path in (tmp_path / "a" / "lr").iterdir())
+    for name in names:
+        for kind in ("hr", "lr"):
+            assert (tmp_path / "a" / kind / name).read_bytes() == (tmp_path / "b" / kind / name).read_bytes()
+    head, *rows = [json.loads(line) for line in (tmp_path / "a" / "manifest.jsonl").read_text().splitlines()]
+    assert head["case"] == case
+    assert sorted(row["name"] for row in rows) == names
+    real = RealPairs(tmp_path / "a", smallest=64)
+    hr, lr = real.crop(64, np.random.default_rng(0))
+    assert hr.shape == (3, 64, 64)
+    assert lr.shape == (3, 16, 16)
+    with pytest.raises(DataError, match="holds pairs already"):
+        write_pairs(photos, tmp_path / "a", **made)
+
+
+def test_real_pairs_are_of_the_same_place(tmp_path):
+    for kind, step in (("hr", 1), ("lr", 4)):
+        (tmp_path / kind).mkdir()
+        ramp = np.arange(0, 128, step, dtype=np.uint8)
+        across, down = np.meshgrid(ramp, ramp)
+        Image.fromarray(np.stack([across, down, across], 2)).save(tmp_path / kind / "ramp.png")
+    real = RealPairs(tmp_path)
+    for seed in range(8):
+        hr, lr = real.crop(32, np.random.default_rng(seed))
+        assert (hr[:, ::4, ::4] - lr).abs().max() <= 4 / 255
+
+
+def test_real_pairs_that_do_not_fit_are_refused(tmp_path):
+    for kind, side in (("hr", 64), ("lr", 20)):
+        (tmp_path / kind).mkdir()
+        Image.new("RGB", (side, side)).save(tmp_path / kind / "a.png")
+    with pytest.raises(DataError, match="64×64 and 20×20"):
+        RealPairs(tmp_path).crop(32, np.random.default_rng(0))
+    Image.new("RGB", (64, 64)).save(tmp_path / "hr" / "b.png")
+    with pytest.raises(DataError, match="b is in hr but not"):
+        RealPairs(tmp_path)

@@ -1,0 +1,54 @@
+"""The degradation, as pure functions."""
+
+import numpy as np
+import pytest
+import torch
+
+from addsr.data.degradation import CASES, DegradationSettings, filter2d, fixed_case, two_order
+from addsr.data.kernels import gaussian_kernel, sinc_kernel
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        gaussian_kernel(7, 1.0, 1.0, 0.0),
+        gaussian_kernel(21, 3.0, 0.5, 0.7),
+        gaussian_kernel(9, 2.0, 1.0, 1.0, shape="generalized", beta=0.6),
+        gaussian_kernel(9, 2.0, 1.0, 1.0, shape="plateau", beta=1.5),
+        sinc_kernel(13, 1.2),
+    ],
+)
+def test_kernels_sum_to_one_and_are_point_symmetric(kernel):
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-6)
+
+
+def test_filter2d_is_a_correlation_at_reflected_borders():
+    picture, kernel = torch.rand(3, 20, 30), np.random.default_rng(0).random((5, 5)).astype(np.float32)
+    padded = torch.nn.functional.pad(picture[None], (2, 2, 2, 2), mode="reflect")
+    weight = torch.from_numpy(kernel).expand(3, 1, 5, 5)
+    expected = torch.nn.functional.conv2d(padded, weight, groups=3)[0]
+    torch.testing.assert_close(filter2d(picture, kernel), expected, atol=1e-4, rtol=0)
+
+
+def test_degradation_is_a_function_of_the_generator():
+    hr = torch.rand(3, 64, 96)
+    results = [two_order(hr, DegradationSettings(), np.random.default_rng(s)) for s in range(12)]
+    for seed, result in enumerate(results):
+        assert result.shape == (3, 16, 24)
+        assert result.min() >= 0
+        assert result.max() <= 1
+        assert torch.equal(result, two_order(hr, DegradationSettings(), np.random.default_rng(seed)))
+    assert not torch.equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fixed_cases(case):
+    lr = fixed_case(torch.rand(3, 64, 96), case, np.random.default_rng(0))
+    assert lr.shape == (3, 16, 24)
+    torch.testing.assert_close(lr, (lr * 255).round() / 255)
+
+
+def test_unknown_case_is_refused():
+    with pytest.raises(ValueError, match="unknown case"):
+        fixed_case(torch.rand(3, 64, 96), "fog", np.random.default_rng(0))

@@ -1,0 +1,172 @@
+"""The loop: its clock, checkpoints, resuming, accumulation and several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from addsr.errors import TrainingError
+from addsr.training.checkpoint import latest_checkpoint
+from addsr.training.loop import LoopSettings, rate_at
+from addsr.training.tasks.student import StudentTask
+from tests.training.runs import make_loop, student_task
+
+ROOT = Path(__file__).resolve().parents[2]
+BRISK = {"warmup": 0, "rate": 1e-3}
+FIXED = {"adversarial_weight": "fixed"}  # an adaptive weight is a mean over parts, so not quite that of the whole
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = latest_checkpoint(run)
+    names = ("unet", "unet_ema", "vae", "discriminator")
+    return {f"{n}.{k}": v for n in names for k, v in load_file(checkpoint / f"{n}.safetensors").items()}
+
+
+def assert_moved_alike(a: Path, b: Path, task: StudentTask, names: tuple[str, ...]) -> None:
+    """The runs ended in the same place but for rounding, which AdamW enlarges where a gradient is almost zero: by less than
+    a fiftieth of the way that they went.
+    """
+    ours, theirs = weights(a), weights(b)
+    for network in names:
+        keys = [f"{network}.{key}" for key, _ in task.networks[network].named_parameters()]
+        start = {f"{network}.{key}": value.detach() for key, value in task.networks[network].named_parameters()}
+        way = sum((ours[key] - start[key]).abs().sum() for key in keys)
+        apart = sum((ours[key] - theirs[key]).abs().sum() for key in keys)
+        assert way > 0
+        assert apart < way / 50, network
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.training.runs", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+
+
+def test_a_run_trains_reports_and_keeps_checkpoints(folder, lpips_weights, tmp_path):
+    loop = make_loop(folder, lpips_weights, tmp_path / "run", {})
+    before = {name: value.clone() for name, value in loop.task.networks["vae"].state_dict().items()}
+    assert loop.run()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert [row["images"] for row in rows] == [8, 16, 24]
+    named = ("l1", "lpips", "distillation", "adversarial", "autoencoder", "gradient")
+    assert all(f"generator/{name}" in rows[-1] for name in named)
+    assert any("generator/l1_later" in row for row in rows)
+    assert rows[-1]["discriminator/total"] > 0
+    kept = sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*"))
+    assert kept == ["checkpoint-000000016", "checkpoint-000000024"]
+    assert any(not torch.equal(v, before[k]) for k, v in loop.task.networks["vae"].state_dict().items())
+
+
+def test_a_killed_run_goes_on_bit_by_bit(folder, lpips_weights, tmp_path):
+    whole = make_loop(folder, lpips_weights, tmp_path / "whole", {}, images=40)
+    torch.set_num_threads(1)
+    whole.run()
+    process = start(folder, lpips_weights, tmp_path / "killed", json.dumps({"images": 40}))
+    while latest_checkpoint(tmp_path / "killed") is None:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    process.wait()
+    resumed = make_loop(folder, lpips_weights, tmp_path / "killed", {}, images=40)
+    assert resumed.resume() > 0
+    resumed.run()
+    ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_max_minutes_stops_with_a_checkpoint(folder, lpips_weights, tmp_path):
+    loop = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=4000, max_minutes=0.001)
+    assert not loop.run()
+    assert latest_checkpoint(tmp_path / "run") is not None
+    assert 0 < loop.images < 4000
+
+
+def test_minutes_anneal_to_the_end(folder, lpips_weights, tmp_path):
+    loop = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=4000, minutes=0.02)
+    assert loop.run()
+    assert loop.images < 4000
+
+
+def test_accumulation_equals_the_whole_batch(folder, lpips_weights, tmp_path):
+    for parts in (1, 2):
+        make_loop(folder, lpips_weights, tmp_path / str(parts), FIXED, images=8, accumulate=parts, **BRISK).run()
+    # the discriminator is left out: its spectral norms iterate once a forward pass, and parts are more passes
+    assert_moved_alike(tmp_path / "1", tmp_path / "2", student_task(lpips_weights), ("unet", "vae"))
+
+
+def test_two_processes_equal_one_at_the_summed_batch(folder, lpips_weights, tmp_path):
+    options = json.dumps({"images": 16, "task": FIXED, **BRISK})
+    single = start(folder, lpips_weights, tmp_path / "one", options)
+    assert single.wait() == 0
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000), "ACCELERATE_USE_CPU": "true"}
+    ranks = [
+        start(
+            folder,
+            lpips_weights,
+            tmp_path / "two",
+            options,
+            **port,
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE="2",
+            DUMP=str(tmp_path / f"rank{rank}.safetensors"),
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in ranks] == [0, 0]
+    a, b = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+    assert_moved_alike(
+        tmp_path / "one", tmp_path / "two", student_task(lpips_weights), ("unet", "vae", "discriminator")
+    )
+
+
+def test_a_loss_that_is_not_finite_stops(folder, lpips_weights, tmp_path):
+    loop = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=40)
+    kept = loop.step
+
+    def poisoned(parts, progress):
+        if loop.images == 16:
+            with torch.no_grad():
+                loop.task.student.vae.decoder.linear.weight.fill_(float("inf"))
+        return kept(parts, progress)
+
+    loop.step = poisoned
+    with pytest.raises(TrainingError, match=r"after 16 images.*last good checkpoint: .*checkpoint-000000016"):
+        loop.run()
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+
+
+def test_checkpoints_of_other_networks_are_refused(folder, lpips_weights, tmp_path):
+    make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8).run()
+    (latest_checkpoint(tmp_path / "run") / "unet.safetensors").write_bytes(b"broken")
+    with pytest.raises(TrainingError, match="does not fit this run or is damaged"):
+        make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8).resume()
+
+
+def test_the_rate_warms_up_and_falls():
+    settings = LoopSettings(images=1000, batch=10, rate=1.0, final_rate=0.1, warmup=100)
+    assert rate_at(0, 0, settings) == pytest.approx(0.1)
+    assert rate_at(500, 0.5, settings) == pytest.approx(0.55)
+    assert rate_at(990, 1.0, settings) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "int8"}, "loop.precision is 'int8'"),
+        ({"batch": 0}, "loop.batch is 0"),
+        ({"accumulate": 3}, "divisible"),
+    ],
+)
+def test_bad_loop_settings_are_refused(settings, message, folder, lpips_weights, tmp_path):
+    with pytest.raises(TrainingError, match=message):
+        make_loop(folder, lpips_weights, tmp_path / "run", {}, **settings)

@@ -1,0 +1,108 @@
+"""Losses, their weights, and what judges pictures."""
+
+import pytest
+import torch
+
+from addsr.data.draws import Draws
+from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.discriminators.augment import augment
+from addsr.discriminators.dino import DinoDiscriminator
+from addsr.discriminators.patch import PatchDiscriminator
+from addsr.discriminators.squeeze import SqueezeDiscriminator
+from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
+from addsr.losses.lpips import SqueezeLPIPS
+from addsr.losses.reconstruction import balanced
+
+
+def test_hinge_losses():
+    real, fake = torch.tensor([2.0, 0.0]), torch.tensor([-2.0, 1.0])
+    assert hinge_discriminator_loss(real, fake) == 0.5 + 1.0
+    assert hinge_generator_loss(fake) == 0.5
+
+
+def test_adaptive_weight_holds_the_share():
+    picture = torch.rand(4, requires_grad=True)
+    reconstruction, adversarial = (picture * 3).sum(), (picture * 7).sum()
+    weight = adaptive_weight(reconstruction, adversarial, picture, 0.2)
+    assert weight == pytest.approx(0.2 * 3 / 7)
+
+
+def test_lpips_is_zero_only_for_equals(lpips_weights):
+    lpips = SqueezeLPIPS(lpips_weights)
+    a = torch.rand(2, 3, 64, 64)
+    assert lpips(a, a).abs().max() == 0
+    assert (lpips(a, a.flip(3)) > 0).all()
+
+
+def test_balancing_favours_the_easy_pictures():
+    losses = torch.tensor([0.02, 0.1, 0.5], requires_grad=True)
+    balanced(losses, 0.02).sum().backward()
+    easy, typical, hopeless = losses.grad
+    assert easy > 2 * typical > 4 * hopeless
+    assert typical == pytest.approx(1)
+    assert torch.equal(balanced(losses, 0), losses)
+
+
+def test_late_timesteps_distil_more():
+    """The paper's mapping; the released code gives 999 the largest."""
+    assert timestep_adapting_weight(torch.tensor([999, 749, 499, 249])).tolist() == pytest.approx(
+        [0.5, 1.05, 2.205, 4.63]
+    )
+
+
+def test_the_teacher_counts_little_where_all_is_noise():
+    timestep, abar = torch.tensor([10, 990]), scaled_linear_alphas_cumprod()
+    weight = teacher_weight(timestep, abar, "sqrt_alphas_cumprod")
+    torch.testing.assert_close(weight, abar[timestep].sqrt())
+    assert teacher_weight(timestep, abar, "uniform").tolist() == [1, 1]
+    with pytest.raises(ValueError, match="unknown teacher weight"):
+        teacher_weight(timestep, abar, "other")
+
+
+def test_augmentation_shifts_and_cuts():
+    pictures = torch.ones(6, 3, 40, 40, requires_grad=True)
+    draws = Draws(0, 0, range(6))
+    cut = augment(pictures, draws)
+    assert cut.shape == pictures.shape
+    assert set(cut.unique().tolist()) == {0, 1}
+    zeros = (cut[:, 0] == 0).sum((1, 2))
+    assert zeros.min() > 0
+    assert zeros.max() <= 8 * 8 + 40 * 40 - 35 * 35
+    assert len(zeros.unique()) > 1
+    cut.sum().backward()
+    assert pictures.grad.sum() == cut.sum()
+
+
+def tiny_vit():
+    from transformers import ViTConfig, ViTModel
+
+    size = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
+    return ViTModel(ViTConfig(image_size=32, patch_size=8, **size)).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", ["patch", "squeeze", "dino", "conditioned dino"])
+def test_discriminators_learn_to_tell_two_kinds_apart(kind, lpips_weights):
+    torch.manual_seed(0)
+    made = {
+        "patch": PatchDiscriminator,
+        "squeeze": lambda: SqueezeDiscriminator(SqueezeLPIPS(lpips_weights)),
+        "dino": lambda: DinoDiscriminator(tiny_vit()),
+        "conditioned dino": lambda: DinoDiscriminator(tiny_vit(), tiny_vit()),
+    }
+    discriminator = made[kind]()
+    parameters = list(discriminator.parameters())
+    assert parameters
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 4, 4), scale_factor=12)
+    rough = torch.rand(2, 3, 48, 48)
+    optimizer = torch.optim.Adam(parameters, lr=5e-3, betas=(0.0, 0.99))
+    losses = []
+    for step in range(25):
+        draws = Draws(0, step, range(2))
+        loss = hinge_discriminator_loss(discriminator(smooth, rough, draws), discriminator(rough, rough, draws))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    assert discriminator(smooth, rough, Draws(0, 0, range(2))).shape[0] == 2

@@ -1,0 +1,23 @@
+"""Where a run starts from."""
+
+import torch
+
+from addsr.training.pca import start_from_components, start_from_condition
+from tests.tiny import tiny_unet, tiny_vae
+
+
+def test_components_are_an_autoencoder_and_the_skip_gives_the_picture_back():
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), scale_factor=8, mode="bicubic").clamp(0, 1)
+    vae, unet = tiny_vae(latent_channels=24), tiny_unet(in_channels=24, out_channels=24)
+    torch.nn.init.zeros_(unet.conv_out.weight)
+    torch.nn.init.zeros_(unet.conv_out.bias)
+    start_from_components(vae, smooth)
+    start_from_condition(unet, vae)
+    with torch.no_grad():
+        latents = vae.encode(smooth * 2 - 1).latent_dist.mode()
+        through = vae.decode(latents).sample / 2 + 0.5
+        skipped = unet(torch.randn_like(latents), 999, controlnet_cond=smooth)
+    assert (through - smooth).abs().mean() < 0.02
+    torch.testing.assert_close(latents.var((0, 2, 3)), torch.ones(24), atol=0.1, rtol=0)
+    torch.testing.assert_close(skipped, latents, atol=1e-3, rtol=0)
