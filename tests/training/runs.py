@@ -26,14 +26,14 @@ def tiny_restorer(seed: int = 0) -> Restorer:
     return Restorer(tiny_unet(), tiny_vae(), scaled_linear_alphas_cumprod(), "sample", start_point="noise")
 
 
-def student_task(lpips: Path, **settings: object) -> StudentTask:
+def student_task(loss_network: Path, **settings: object) -> StudentTask:
     """With all losses on, unless changed."""
     student = tiny_restorer()
     chosen = StudentSettings(**{**EVERYTHING, **settings})
     torch.manual_seed(1)
     discriminator = PatchDiscriminator(8) if chosen.adversarial else None
     teacher = tiny_restorer(2) if chosen.distillation else None
-    return StudentTask(student, chosen, SqueezeLPIPS(lpips), teacher, discriminator)
+    return StudentTask(student, chosen, SqueezeLPIPS(loss_network), teacher, discriminator)
 
 
 def make_loop(photos: Path, lpips: Path, out: Path, task: dict[str, object], **loop: object) -> Loop:

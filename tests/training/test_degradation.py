@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from addsr.data.degradation import CASES, DegradationSettings, filter2d, fixed_case, two_order
+from addsr.data.degradation import CASES, DegradationSettings, filter2d, fixed_case, poisson, two_order
 from addsr.data.kernels import gaussian_kernel, sinc_kernel
 
 
@@ -52,3 +52,13 @@ def test_fixed_cases(case):
 def test_unknown_case_is_refused():
     with pytest.raises(ValueError, match="unknown case"):
         fixed_case(torch.rand(3, 64, 96), "fog", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("mean", [3.0, 31.0, 33.0, 200.0])
+def test_poisson_numbers_have_poissons_moments(mean):
+    numbers = poisson(np.full(400_000, mean, np.float32), np.random.default_rng(0)).astype(np.float64)
+    assert np.array_equal(numbers, np.rint(numbers))
+    assert numbers.min() >= 0
+    assert numbers.mean() == pytest.approx(mean, rel=0.005)
+    assert numbers.var() == pytest.approx(mean, rel=0.02)
+    assert ((numbers - numbers.mean()) ** 3).mean() == pytest.approx(mean, rel=0.15)

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -76,33 +76,37 @@ def assignment(text: str) -> dict[str, Any]:
     return result
 
 
-def make_settings(kind: type[Settings], table: Mapping[str, Any], name: str) -> Settings:
+def make_settings(kind: type[Settings], table: Mapping[str, Any], name: str, base: Settings | None = None) -> Settings:
     """A settings dataclass from a table, nested ones from nested tables.
 
     Args:
         kind: the dataclass.
         table: its values.
         name: of the table, for messages.
+        base: gives the values that the table lacks, instead of the dataclass's own defaults.
 
     Raises:
         TrainingError: for a key that it does not have or a value of the wrong type.
     """
     hints = get_type_hints(kind)
-    known = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
+    known = {field.name: field for field in fields(kind)}  # pyright: ignore[reportArgumentType]
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
             raise TrainingError(f"unknown setting {name}.{key}; {name} has {', '.join(sorted(known))}")
-        hint = hints[key]
-        if is_dataclass(hint):
+        default, factory = known[key].default, known[key].default_factory
+        if base is not None:
+            default = getattr(base, key)
+        elif factory is not MISSING:
+            default = factory()
+        if is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise TrainingError(f"{name}.{key} is {value!r}; it must be a table")
-            values[key] = make_settings(hint, value, f"{name}.{key}")  # pyright: ignore[reportArgumentType]
-            continue
-        default = next(field.default for field in fields(kind) if field.name == key)  # pyright: ignore[reportArgumentType]
-        values[key] = _checked(f"{name}.{key}", value, hint, default)
+            values[key] = make_settings(hints[key], value, f"{name}.{key}", default)  # pyright: ignore[reportArgumentType]
+        else:
+            values[key] = _checked(f"{name}.{key}", value, hints[key], default)
     try:
-        return kind(**values)
+        return kind(**values) if base is None else replace(base, **values)  # pyright: ignore[reportArgumentType]
     except TypeError as error:
         raise TrainingError(f"{name}: {error}") from error
 

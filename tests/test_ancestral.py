@@ -1,0 +1,54 @@
+"""A teacher's multi-step sampling, against diffusers' DDPM."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from addsr.diffusion.ancestral import guided, leading_timesteps, restore_ancestral, sample_ancestral
+from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from tests.tiny import SCHEDULE
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("steps", [4, 50])
+def test_agrees_with_diffusers(prediction_type, steps):
+    scheduler = DDPMScheduler(prediction_type=prediction_type, steps_offset=1, timestep_spacing="leading", **SCHEDULE)
+    scheduler.set_timesteps(steps)
+    assert scheduler.timesteps.tolist() == leading_timesteps(steps)
+
+    def denoise(latents, timestep):
+        return torch.tanh(latents * 0.7 + timestep / 1000)
+
+    start = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theirs, generator = start, torch.Generator().manual_seed(1)
+    for timestep in scheduler.timesteps:
+        theirs = scheduler.step(denoise(theirs, int(timestep)), timestep, theirs, generator=generator).prev_sample
+    drawn = torch.Generator().manual_seed(1)
+    ours = sample_ancestral(
+        denoise,
+        start,
+        timesteps=leading_timesteps(steps),
+        alphas_cumprod=scaled_linear_alphas_cumprod(),
+        noise=lambda step: torch.randn(start.shape, generator=drawn, dtype=torch.float64),
+        prediction_type=prediction_type,
+    )
+    # after the last step diffusers returns the posterior's mean at abar = 1, which is x0
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_guidance():
+    predict = guided(lambda x, t: x + 1, lambda x, t: x, 5.5)
+    assert predict(torch.zeros(1), 3) == 5.5
+
+
+def test_restores_and_refuses(compact_pipeline):
+    lr = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    restorer = compact_pipeline.restorer
+    x0 = restore_ancestral(restorer, lr, num_inference_steps=5, seed=1)
+    assert x0.shape == (2, 4, 8, 12)
+    assert torch.equal(x0, restore_ancestral(restorer, lr, num_inference_steps=5, seed=1))
+    assert not torch.equal(x0, restore_ancestral(restorer, lr, num_inference_steps=5, seed=2))
+    with pytest.raises(ValueError, match="guidance_scale is 2"):
+        restore_ancestral(restorer, lr, guidance_scale=2)
+    with pytest.raises(ValueError, match="must be 1 to 999"):
+        restore_ancestral(restorer, lr, num_inference_steps=0)

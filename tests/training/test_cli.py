@@ -1,0 +1,175 @@
+"""addsr train and addsr degrade as a user runs them."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import addsr
+from addsr.cli.app import app
+from addsr.data.pairs import PairSettings
+from addsr.errors import TrainingError
+from addsr.training.config import assignment, load_preset, make_settings, merged, preset_names
+from addsr.training.loop import LoopSettings
+from addsr.training.tasks.student import StudentSettings
+from addsr.training.tasks.teacher import TeacherSettings
+
+TINY = """
+[vae]
+latent_channels = 4
+encoder_width = 8
+encoder_layers = 1
+decoder_width = 8
+decoder_layers = 1
+[unet]
+in_channels = 4
+out_channels = 4
+block_out_channels = [8, 16]
+down_block_types = ["DownBlock2D", "DownBlock2D"]
+mid_block_type = "UNetMidBlock2D"
+up_block_types = ["UpBlock2D", "UpBlock2D"]
+layers_per_block = 1
+attention_head_dim = 1
+cross_attention_dim = "none"
+use_image_cross_attention = false
+norm_num_groups = 1
+norm_type = "channel"
+conditioning = "unshuffle"
+conditioning_skip = true
+[pairs]
+crop = 64
+[task]
+lpips = 0.0
+lpips_final = 0.0
+[loop]
+images = 16
+batch = 4
+report = 8
+save = 8
+workers = 0
+[defaults]
+start_point = "noise"
+num_inference_steps = 1
+color_fix = "none"
+"""
+
+
+@pytest.fixture
+def preset(tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return tmp_path / "tiny.toml"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_train_makes_a_model_that_upscales(preset, folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"x")
+    result = run("train", preset, "--data", folder, "--out", tmp_path / "run", "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert "left out, unreadable" in result.output
+    assert "16 images, finished" in result.output
+    assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == 2
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["loop"]["seed"] == 3
+    picture = addsr.load(tmp_path / "run" / "model")(Image.open(folder / "0.png"))
+    assert picture.size == (360, 320)
+
+
+def test_a_run_is_not_overwritten_but_resumed(preset, folder, tmp_path):
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "run").exit_code == 0
+    again = run("train", preset, "--data", folder, "--out", tmp_path / "run")
+    assert again.exit_code == 1
+    assert "holds a run already" in again.output
+    longer = run("train", "--out", tmp_path / "run", "--resume", "--set", "loop.images=24")
+    assert longer.exit_code == 0, longer.output
+    assert "24 images, finished" in longer.output
+
+
+def test_a_run_starts_from_another(preset, folder, tmp_path):
+    run("train", preset, "--data", folder, "--out", tmp_path / "a")
+    still = ["--set", "loop.rate=0.0", "--set", "loop.weight_decay=0.0"]
+    result = run("train", preset, "--data", folder, "--init", tmp_path / "a", "--out", tmp_path / "b", *still)
+    assert result.exit_code == 0, result.output
+    for name in ("unet", "vae"):
+        a, b = (load_file(tmp_path / x / "model" / name / "diffusion_pytorch_model.safetensors") for x in "ab")
+        assert all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
+    short = ["--set", "loop.images=2", "--set", "loop.batch=2", "--set", "pairs.crop=64", "--set", "loop.workers=0"]
+    result = run("train", "--finetune", "--data", folder, "--out", tmp_path / "run", *short)
+    assert result.exit_code == 0, result.output
+    assert addsr.load(tmp_path / "run" / "model")(Image.new("RGB", (8, 8))).size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "loop.batch"], "not of the form TABLE.KEY=VALUE"),
+        (["--set", "soup.batch=1"], "unknown table 'soup'"),
+        (["--set", "loop.bach=1"], "unknown setting loop.bach"),
+        (["--set", "loop.batch=many"], "loop.batch is 'many'; it must be int"),
+        (["--set", "task.lpips=0.5"], "give --lpips FILE"),
+        (["--set", "task.distillation=1.0"], "needs a teacher"),
+        (["--set", "task.adversarial=0.1", "--set", "task.discriminator=dino"], "give --dino FOLDER"),
+        (["--set", "task.kind=critic"], "it must be student or teacher"),
+        (["--set", "pairs.crop=512"], "no usable photo"),
+        (["--init", "nowhere/at/all"], "unknown model"),
+    ],
+)
+def test_mistakes_get_a_sentence(arguments, message, preset, folder, tmp_path):
+    result = run("train", preset, "--data", folder, "--out", tmp_path / "run", *arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_wrong_usage(preset, folder, tmp_path):
+    assert run("train", preset, "--data", folder).exit_code == 2
+    assert run("train", "--data", folder, "--out", tmp_path / "run").exit_code == 2
+    assert run("train", preset, "--out", tmp_path / "run").exit_code == 2
+    unknown = run("train", "nonesuch", "--data", folder, "--out", tmp_path / "run")
+    assert "unknown preset 'nonesuch'; there are compact-addsr" in unknown.output
+
+
+def test_presets_are_listed_and_valid():
+    listing = run("train", "--list").output
+    for name in preset_names():
+        assert name in listing
+        preset = load_preset(name)
+        assert preset["description"]
+        table = dict(preset["task"])
+        kind = {"student": StudentSettings, "teacher": TeacherSettings}[table.pop("kind")]
+        make_settings(kind, table, "task")
+        make_settings(LoopSettings, preset["loop"], "loop")
+
+
+def test_settings_are_merged_key_by_key():
+    config = merged(load_preset("compact-student"), assignment("pairs.degradation.first.sigma=[0.1, 1]"))
+    assert config["pairs"]["degradation"]["first"]["sigma"] == [0.1, 1]
+    assert config["pairs"]["crop"] == 128
+    assert assignment("task.discriminator=patch") == {"task": {"discriminator": "patch"}}
+    with pytest.raises(TrainingError, match=r"pairs\.crop is 'x'"):
+        make_settings(PairSettings, {"crop": "x"}, "pairs")
+
+
+def test_degrade_writes_pairs(folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"x")
+    result = run("degrade", folder, "-o", tmp_path / "pairs", "--count", 2, "--set", "first.sigma=[1.0, 1.5]")
+    assert result.exit_code == 0, result.output
+    assert "8 pairs" in result.output
+    assert "1 photos left out" in result.output
+    for path in (tmp_path / "pairs" / "lr").iterdir():
+        with Image.open(path) as lr, Image.open(tmp_path / "pairs" / "hr" / path.name) as hr:
+            assert hr.size == (88, 80)
+            assert lr.size == (22, 20)
+    head = json.loads((tmp_path / "pairs" / "manifest.jsonl").read_text().splitlines()[0])
+    assert head["degradation"]["first"]["sigma"] == [1.0, 1.5]
+    assert run("degrade", folder, "-o", tmp_path / "other", "--case", "fog").exit_code == 1
+    assert (
+        "unknown setting degradation.third" in run("degrade", folder, "-o", tmp_path / "x", "--set", "third=1").output
+    )

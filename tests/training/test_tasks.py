@@ -1,0 +1,162 @@
+"""Each element of the student's and the teacher's training is one switch that does what it says."""
+
+import pytest
+import torch
+
+from addsr.data.draws import Draws
+from addsr.errors import TrainingError
+from addsr.training.task import Moment
+from addsr.training.tasks.student import StudentSettings, StudentTask
+from addsr.training.tasks.teacher import TeacherSettings, TeacherTask
+from tests.training.runs import EVERYTHING, student_task, tiny_restorer
+
+OFF = {"l1": 0.0, "lpips": 0.0, "lpips_final": 0.0, "balance": 0.0, "autoencoder": 0.0}
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    hr, lr = (torch.rand(3, 3, 64, 64, generator=generator) for _ in range(2))
+    return {"hr": hr, "lr": lr, "place": torch.arange(3), "prompt": [""] * 3}
+
+
+def moment(progress=1.0, start=0):
+    return Moment(progress, Draws(0, start, range(3)))
+
+
+def spied(restorer, seen):
+    """Note timestep and condition of every evaluation."""
+    predict = restorer.predict
+
+    def spy(latents, timestep, condition, *context):
+        seen.append((timestep, condition))
+        return predict(latents, timestep, condition, *context)
+
+    restorer.predict = spy
+
+
+def losses_of(loss_network, batch, **settings):
+    return student_task(loss_network, **settings).losses("generator", batch, moment())
+
+
+def test_all_parts_are_named_and_the_total_is_theirs(lpips_weights, batch):
+    losses = losses_of(lpips_weights, batch, refine=1, balance=0, adversarial=0)
+    first = losses["l1"] + 0.5 * losses["lpips"]
+    later = losses["l1_later"] + 0.5 * losses["lpips_later"]
+    expected = (first + later) / 2 + losses["distillation"] + 0.5 * losses["autoencoder"]
+    torch.testing.assert_close(losses["total"], expected)
+
+
+def test_no_adversary_without_its_weight(lpips_weights, batch):
+    task = student_task(lpips_weights, adversarial=0)
+    assert "discriminator" not in task.players()
+    assert "adversarial" not in task.losses("generator", batch, moment())
+
+
+def test_the_discriminator_begins_a_little_before_the_adversarial_loss(lpips_weights, batch):
+    task = student_task(lpips_weights, adversarial_from=0.5)
+    for progress, trains, judges in ((0.4, False, False), (0.47, True, False), (0.5, True, True)):
+        losses = task.losses("generator", batch, moment(progress))
+        assert ("adversarial" in losses) is judges
+        assert (task.losses("discriminator", batch, moment(progress)) is not None) is trains
+
+
+def test_the_generators_turn_leaves_no_gradient_in_the_discriminator(lpips_weights, batch):
+    task = student_task(lpips_weights)
+    task.losses("generator", batch, moment())["total"].backward()
+    assert all(parameter.grad is None for parameter in task.discriminator.parameters())
+    assert all(parameter.grad is None for parameter in task.teacher.unet.parameters())
+    task.losses("discriminator", batch, moment())["total"].backward()
+    assert all(parameter.grad is not None for parameter in task.discriminator.parameters())
+
+
+def test_a_fixed_weight_is_lambda(lpips_weights, batch):
+    fixed = losses_of(lpips_weights, batch, **OFF, adversarial=0.02, adversarial_weight="fixed")
+    torch.testing.assert_close(fixed["total"], fixed["distillation"] + 0.02 * fixed["adversarial"])
+
+
+def test_the_teacher_sees_hr_or_lr(lpips_weights, batch):
+    seen = []
+    for hr_conditioned in (True, False):
+        task = student_task(lpips_weights, **OFF, refine=0, adversarial=0, hr_conditioned=hr_conditioned)
+        spied(task.teacher, seen)
+        task.losses("generator", batch, moment())
+    assert torch.equal(seen[0][1], batch["hr"])
+    assert torch.equal(seen[1][1], batch["lr"])
+
+
+def test_timestep_adapting_weights_the_distillation(lpips_weights, batch):
+    only = {**OFF, "refine": 0, "adversarial": 0}
+    adapted = losses_of(lpips_weights, batch, **only)["distillation"]
+    plain = losses_of(lpips_weights, batch, **only, timestep_adapting=False)["distillation"]
+    torch.testing.assert_close(adapted, 0.5 * plain)  # one step at 999
+
+
+def test_refinement_mixes_the_own_picture_into_the_condition_in_the_range_of_lr(lpips_weights, batch):
+    for psr in (True, False):
+        task = student_task(lpips_weights, refine=1, psr=psr, distillation=0, adversarial=0)
+        conditions = []
+        spied(task.student, conditions)
+        task.losses("generator", batch, moment())
+        (first, lr), (later, condition) = conditions
+        assert first.tolist() == [999] * 3
+        assert set(later.tolist()) <= {749, 499, 249}
+        assert torch.equal(lr, batch["lr"])
+        assert torch.equal(condition, lr) is not psr
+        assert 0 <= condition.min() <= condition.max() <= 1
+
+
+def test_trainable_patterns(lpips_weights):
+    task = student_task(lpips_weights, trainable=["unet.up_blocks.*"], adversarial=0)
+    assert set(task.networks) == {"unet"}
+    trained = {name for name, parameter in task.student.unet.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(name.startswith("up_blocks.") for name in trained)
+    with pytest.raises(TrainingError, match=r"'unet\.sidewards\.\*' fits no parameter"):
+        student_task(lpips_weights, trainable=["unet.sidewards.*"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"refine": 2}, "task.refine is 2; it must be 0 to 1"),
+        ({"lpips": -1}, "task.lpips is -1; it must be at least 0"),
+        ({"discriminator": "resnet"}, "it must be one of patch, squeeze, dino"),
+        ({"teacher_timesteps": 0}, "at least 1"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(TrainingError, match=message):
+        StudentSettings(**settings)
+
+
+def test_the_student_works_without_any_loss_network(batch):
+    settings = StudentSettings(**{**EVERYTHING, "distillation": 0, "adversarial": 0})
+    losses = StudentTask(tiny_restorer(), settings).losses("generator", batch, moment())
+    assert "lpips" not in losses
+
+
+@pytest.mark.parametrize("prediction_type", ["sample", "epsilon", "v_prediction"])
+def test_the_teacher_learns(prediction_type, batch):
+    model = tiny_restorer()
+    model.prediction_type = prediction_type
+    task = TeacherTask(model, TeacherSettings(hr_conditions=0.5))
+    assert set(task.networks) == {"unet"}
+    optimizer = torch.optim.Adam(task.players()["teacher"].parameters, lr=3e-3)
+    losses = []
+    for start in range(0, 90, 3):
+        loss = task.losses("teacher", batch, Moment(0.0, Draws(0, start, range(start, start + 3))))
+        optimizer.zero_grad()
+        loss["total"].backward()
+        optimizer.step()
+        losses.append(loss["total"].item())
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+def test_a_share_of_the_teachers_conditions_is_hr(batch):
+    for share in (0.0, 1.0):
+        model, seen = tiny_restorer(), []
+        spied(model, seen)
+        named = TeacherTask(model, TeacherSettings(hr_conditions=share)).losses("teacher", batch, moment())
+        assert torch.equal(seen[0][1], batch["hr"] if share else batch["lr"])
+        assert ("error_hr" in named) is bool(share)
