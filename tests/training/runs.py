@@ -18,7 +18,13 @@ from addsr.training.loop import Loop, LoopSettings, make_accelerator
 from addsr.training.tasks.student import StudentSettings, StudentTask
 from tests.tiny import tiny_unet, tiny_vae
 
-EVERYTHING = {"refine": 0.5, "refine_from": 0.0, "distillation": 1.0, "adversarial": 0.1}
+EVERYTHING = {
+    "refine": 0.5,
+    "refine_from": 0.0,
+    "distillation": 1.0,
+    "adversarial": 0.1,
+    "trainable": ["unet.*"],  # the teacher reads the autoencoder's latents
+}
 
 
 def tiny_restorer(seed: int = 0) -> Restorer:

@@ -1,6 +1,7 @@
 """addsr train and addsr degrade as a user runs them."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -89,6 +90,36 @@ def test_a_run_is_not_overwritten_but_resumed(preset, folder, tmp_path):
     assert "24 images, finished" in longer.output
 
 
+def test_resuming_before_the_first_checkpoint_is_the_same_run(preset, folder, tmp_path):
+    """The start from principal components included."""
+    run("train", preset, "--data", folder, "--out", tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "early", ignore=shutil.ignore_patterns("checkpoint-*", "model"))
+    assert run("train", "--out", tmp_path / "early", "--resume").exit_code == 0
+    path = "model/unet/diffusion_pytorch_model.safetensors"
+    a, b = (load_file(tmp_path / name / path) for name in ("whole", "early"))
+    assert all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+def test_a_resume_that_fails_leaves_the_run_as_it_was(preset, folder, tmp_path):
+    run("train", preset, "--data", folder, "--out", tmp_path / "run")
+    kept = (tmp_path / "run" / "config.json").read_bytes()
+    failed = run("train", "--out", tmp_path / "run", "--resume", "--set", "task.adversarial=0.1")
+    assert failed.exit_code == 1
+    assert "does not fit this run" in failed.output
+    assert (tmp_path / "run" / "config.json").read_bytes() == kept
+
+
+def test_large_crops_and_photos_of_their_size(preset, tmp_path):
+    (tmp_path / "large").mkdir()
+    for name in "ab":
+        Image.effect_noise((330, 320), 60).convert("RGB").save(tmp_path / "large" / f"{name}.png")
+    short = ["--set", "pairs.crop=320", "--set", "loop.images=1", "--set", "loop.batch=1"]
+    result = run("train", preset, "--data", tmp_path / "large", "--out", tmp_path / "large" / "run", *short)
+    assert result.exit_code == 0, result.output
+    again = run("train", "--out", tmp_path / "large" / "run", "--resume", "--set", "loop.images=2")
+    assert again.exit_code == 0, again.output  # its own samples are not taken for photos
+
+
 def test_a_run_starts_from_another(preset, folder, tmp_path):
     run("train", preset, "--data", folder, "--out", tmp_path / "a")
     still = ["--set", "loop.rate=0.0", "--set", "loop.weight_decay=0.0"]
@@ -118,6 +149,13 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "task.adversarial=0.1", "--set", "task.discriminator=dino"], "give --dino FOLDER"),
         (["--set", "task.kind=critic"], "it must be student or teacher"),
         (["--set", "pairs.crop=512"], "no usable photo"),
+        (["--set", "task.distillation=1.0", "--teacher", "compact"], "autoencoder is not the student's"),
+        (["--set", "loop.betas=[0.9]"], "loop.betas is [0.9]; it must have 2 values"),
+        (["--set", "task.gammas=['a']"], "task.gammas has 'a'; it must hold numbers"),
+        (["--set", "pairs.crop=50"], "pairs.crop is 50; it must be a multiple of 32"),
+        (["--set", "unet.colour=1"], "the networks cannot be built"),
+        (["--set", "defaults.mood=1"], "unknown setting defaults.mood"),
+        (["--lpips", __file__], "no loss network can be read"),
         (["--init", "nowhere/at/all"], "unknown model"),
     ],
 )

@@ -63,11 +63,18 @@ def test_useless_sources_are_refused(tmp_path):
     with pytest.raises(DataError, match="no photo in"):
         Photos([tmp_path])
     (tmp_path / "x.tar").write_text("no tar")
-    with pytest.raises(DataError, match="neither a folder nor a tar"):
+    with pytest.raises(DataError, match="neither a folder nor an uncompressed tar"):
         Photos([tmp_path / "x.tar"])
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
     with pytest.raises(DataError, match=r"no usable photo .* 1 smaller than 64 pixels"):
         Photos([tmp_path], smallest=64)
+
+
+def test_shards_with_the_same_names_keep_all_photos(folder, tmp_path):
+    for shard in "ab":
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            tar.add(folder / "0.png", "0.png")
+    assert len(Photos([tmp_path / "a.tar", tmp_path / "b.tar"])) == 2
 
 
 def test_memory_of_decoded_photos_is_bounded(folder):

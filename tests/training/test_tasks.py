@@ -106,6 +106,19 @@ def test_refinement_mixes_the_own_picture_into_the_condition_in_the_range_of_lr(
         assert 0 <= condition.min() <= condition.max() <= 1
 
 
+def test_distillation_leaves_the_autoencoder_alone(lpips_weights):
+    with pytest.raises(TrainingError, match="has the autoencoder, whose latents the teacher reads"):
+        student_task(lpips_weights, trainable=["*"])
+
+
+def test_teacher_and_student_get_the_same_text(lpips_weights, batch):
+    task, asked = student_task(lpips_weights, adversarial=0, refine=0, null_text=0.5), []
+    task.encode_text = lambda prompts: asked.append(list(prompts))
+    for start in range(4):
+        task.losses("generator", {**batch, "prompt": ["a", "b", "c"]}, moment(start=start))
+    assert asked[0::2] == asked[1::2]
+
+
 def test_trainable_patterns(lpips_weights):
     task = student_task(lpips_weights, trainable=["unet.up_blocks.*"], adversarial=0)
     assert set(task.networks) == {"unet"}

@@ -50,13 +50,16 @@ def train(
         if out is None:
             raise typer.BadParameter("give the folder of the run", param_hint="--out")
         kept = read_run_config(out) if resume else None
-        if preset is None and finetune:
-            preset = FINETUNE
+        if finetune and preset is not None:
+            raise typer.BadParameter(f"--finetune is the preset {FINETUNE}; give one of them", param_hint="PRESET")
+        preset = FINETUNE if finetune else preset
         if preset is None and kept is None:
             raise typer.BadParameter("give a preset (--list names them) or --finetune", param_hint="PRESET")
         config = kept if kept is not None else load_preset(preset or "")
+        if init is not None:  # the model brings its own networks
+            config = {name: value for name, value in config.items() if name not in ("unet", "vae", "controlnet")}
         words = {"init": init, "teacher": teacher}
-        config = merged(config, {name: value for name, value in words.items() if value is not None})
+        config = merged(config, {name: _absolute(value) for name, value in words.items() if value is not None})
         paths = {"data": data, "pairs": pairs, "lpips": lpips, "dino": dino, "dinov2": dinov2}
         config = merged(config, {"sources": {name: _texts(value) for name, value in paths.items() if value}})
         for change in changes or []:
@@ -75,6 +78,11 @@ def train(
             typer.echo(f"left out, {why}: {names[0]}{more}", err=True)
     state = "finished" if outcome.finished else "stopped, to go on with --resume"
     typer.echo(f"{outcome.images} images, {state}; model: {outcome.model}", err=True)
+
+
+def _absolute(source: str) -> str:
+    """A folder's path for good; a bundled name or hub id as it is."""
+    return str(Path(source).absolute()) if Path(source).is_dir() else source
 
 
 def _texts(value: Path | list[Path]) -> str | list[str]:

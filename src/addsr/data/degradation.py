@@ -183,7 +183,7 @@ def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.rand
 
     def shrink(x: torch.Tensor) -> torch.Tensor:
         x = _interpolate(x, small, rng)
-        if rng.random() >= settings.final_sinc_probability:
+        if rng.random() >= settings.final_sinc_probability or min(small) <= max(settings.kernel_sizes) // 2:
             return x
         return filter2d(x, sinc_kernel(int(rng.choice(settings.kernel_sizes)), rng.uniform(np.pi / 3, np.pi)))
 

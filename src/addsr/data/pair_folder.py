@@ -36,7 +36,7 @@ def write_pairs(
         seed: of everything random.
 
     Returns:
-        The number of pairs.
+        The number of pairs; a photo that turns out to be damaged is left out, and named in `photos.unreadable`.
 
     Raises:
         DataError: for an unknown case, or where there are pairs already.
@@ -50,9 +50,14 @@ def write_pairs(
     numbers = asdict(settings) if case == TWO_ORDER else None
     rows = []
     for index, photo_name in enumerate(photos.names):
+        try:
+            photo = photos[index]
+        except DataError:
+            photos.unreadable.append(photo_name)
+            continue
         for copy in range(count):
             rng = np.random.default_rng([seed, index, copy])
-            hr = from_uint8(_cropped(photos[index], crop, rng))
+            hr = from_uint8(_cropped(photo, crop, rng))
             lr = two_order(hr, settings, rng) if case == TWO_ORDER else fixed_case(hr, case, rng)
             name = f"{index:06d}_{copy}_{Path(photo_name).stem}.png"
             for folder, picture in (("hr", hr), ("lr", lr)):

@@ -37,6 +37,15 @@ class PairSettings:
     real: float = 0.5
     degradation: DegradationSettings = field(default_factory=DegradationSettings)
 
+    def __post_init__(self) -> None:
+        if self.crop < 32 or self.crop % 32:
+            raise DataError(f"pairs.crop is {self.crop}; it must be a multiple of 32")
+        if self.holdout < 2:
+            raise DataError(f"pairs.holdout is {self.holdout}; it must be at least 2")
+        for name in ("fixed_cases", "real"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be 0 to 1")
+
 
 class RealPairs:
     """Real LR/HR pairs: folders `lr` and `hr` with pictures of the same names, HR four times the size of LR.

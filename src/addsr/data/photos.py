@@ -41,6 +41,7 @@ class Photos:
         sources: folders (searched recursively) and tar files.
         smallest: photos with a shorter side are left out.
         memory: megabytes of decoded photos that are kept.
+        without: a folder whose files are not photos to train on: the run's own.
 
     Attributes:
         names, short_sides: of the photos, in pixels.
@@ -50,8 +51,10 @@ class Photos:
         DataError: where a source does not exist or no usable photo is found.
     """
 
-    def __init__(self, sources: Sequence[Path], smallest: int = 1, memory: int = 2000) -> None:
-        found, captions = _find(sources)
+    def __init__(
+        self, sources: Sequence[Path], smallest: int = 1, memory: int = 2000, *, without: Path | None = None
+    ) -> None:
+        found, captions = _find(sources, without)
         self.unreadable: list[str] = []
         self.too_small: list[str] = []
         self.names: list[str] = []
@@ -115,18 +118,22 @@ def _short_side(place: Place) -> int | None:
     return None
 
 
-def _find(sources: Sequence[Path]) -> tuple[dict[str, Place], dict[str, Place]]:
+def _find(sources: Sequence[Path], without: Path | None) -> tuple[dict[str, Place], dict[str, Place]]:
     """Photos by name, captions by name without ending."""
     places: dict[str, Place] = {}
     for source in sources:
         if source.is_dir():
-            places |= {str(path): Place(path) for path in source.rglob("*") if path.is_file()}
+            files = [path for path in source.rglob("*") if path.is_file()]
+            if without is not None:
+                files = [path for path in files if not path.absolute().is_relative_to(without.absolute())]
+            places |= {str(path): Place(path) for path in files}
         elif source.is_file():
             try:
-                with tarfile.open(source) as tar:
-                    places |= {m.name: Place(source, m.offset_data, m.size) for m in tar if m.isfile()}
+                with tarfile.open(source, "r:") as tar:  # not compressed: photos are read by their place
+                    members = [member for member in tar if member.isfile()]
             except tarfile.TarError as error:
-                raise DataError(f"{source}: neither a folder nor a tar file ({error})") from error
+                raise DataError(f"{source}: neither a folder nor an uncompressed tar file ({error})") from error
+            places |= {f"{source}/{m.name}": Place(source, m.offset_data, m.size) for m in members}
         else:
             raise DataError(f"{source}: no such folder or tar file")
     photos = {name: place for name, place in places.items() if Path(name).suffix.lower() in ENDINGS}

@@ -8,19 +8,31 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+
+from addsr.errors import ModelError
 
 # SqueezeNet 1.1: the fire modules after each pooling; a feature map is taken at the end of every group.
 _FIRE_GROUPS = (((1, 2), True), ((3, 4), True), ((5,), True), ((6,), False), ((7,), False), ((8,), False))
 
 
 class SqueezeLPIPS(nn.Module):
-    """forward(a, b): pictures (N, 3, H, W) in [0, 1], sides of at least 32 -> distances (N,)."""
+    """forward(a, b): pictures (N, 3, H, W) in [0, 1], sides of at least 32 -> distances (N,).
+
+    Raises ModelError if the file cannot be read or holds another network.
+    """
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        for key, value in load_file(weights).items():
+        try:
+            tensors = load_file(weights)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{weights}: no loss network can be read from it ({error})") from error
+        if missing := {"conv0.weight", "fire8.squeeze.weight", "lin6.weight"} - tensors.keys():
+            raise ModelError(f"{weights}: not LPIPS on SqueezeNet ({sorted(missing)[0]} is missing)")
+        for key, value in tensors.items():
             if value.ndim == 4:
                 value = value.contiguous(memory_format=torch.channels_last)
             self.register_buffer(key.replace(".", "_"), value, persistent=False)

@@ -19,8 +19,15 @@ _PREFIX = "checkpoint-"
 
 def latest_checkpoint(run: Path) -> Path | None:
     """The checkpoint of `run` that has seen most images."""
-    found = [path for path in run.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit()]
-    return max(found, key=lambda path: int(path.name.removeprefix(_PREFIX)), default=None)
+    return max(_checkpoints(run), key=_images, default=None)
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    return [path for path in run.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit()]
+
+
+def _images(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(_PREFIX))
 
 
 def save_checkpoint(
@@ -54,8 +61,7 @@ def save_checkpoint(
     (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
-    complete = sorted(path for path in run.glob(f"{_PREFIX}*") if path.is_dir())
-    for old in complete[:-keep]:
+    for old in sorted(_checkpoints(run), key=_images)[:-keep]:
         shutil.rmtree(old)
     return target
 

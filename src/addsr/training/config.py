@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from addsr.errors import TrainingError
 
@@ -23,8 +23,8 @@ def preset_names() -> list[str]:
 def load_preset(name: str) -> dict[str, Any]:
     """A preset by name, or a TOML file by path.
 
-    `extends = "NAME"` starts from another preset, whose tables its own then override key by key. The string "none" as
-    `cross_attention_dim` stands for None, which TOML lacks.
+    `extends = "NAME"` starts from another preset, whose tables its own then override key by key. The string "none" in a
+    network's table stands for None, which TOML lacks.
 
     Raises:
         TrainingError: if there is none, it is not TOML, or has an unknown table.
@@ -40,9 +40,6 @@ def load_preset(name: str) -> dict[str, Any]:
         raise TrainingError(f"{path}: unknown table {sorted(unknown)[0]}; there are {', '.join((*TABLES, *WORDS))}")
     if (base := preset.pop("extends", None)) is not None:
         preset = merged(load_preset(base), preset)
-    for network in ("unet", "controlnet"):
-        if preset.get(network, {}).get("cross_attention_dim") == "none":
-            preset[network]["cross_attention_dim"] = None
     return preset
 
 
@@ -121,6 +118,12 @@ def _checked(name: str, value: Any, hint: Any, default: Any) -> Any:
         return value
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TrainingError(f"{name} is {value!r}; it must be a list")
+    fixed = get_origin(hint) is tuple and Ellipsis not in get_args(hint)
+    if fixed and len(value) != len(get_args(hint)):
+        raise TrainingError(f"{name} is {value!r}; it must have {len(get_args(hint))} values")
+    wanted = str if str in get_args(hint) else (int, float)
+    if wrong := [item for item in value if not isinstance(item, wanted) or isinstance(item, bool)]:
+        raise TrainingError(f"{name} has {wrong[0]!r}; it must hold {'texts' if wanted is str else 'numbers'}")
     return tuple(value)
 
 

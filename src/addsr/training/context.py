@@ -23,7 +23,6 @@ def context_of(
     restorer: Restorer,
     picture: torch.Tensor,
     prompts: Sequence[str],
-    null: torch.Tensor,
     encode_text: TextEncoder | None,
 ) -> Context:
     """The context for condition pictures.
@@ -31,12 +30,10 @@ def context_of(
     Args:
         restorer: whose image encoder represents the picture.
         picture: (N, 3, H, W) in [0, 1].
-        prompts: one a picture.
-        null: (N,) bool: where the prompt is replaced by the empty one.
+        prompts: one a picture; the empty one is the null text.
         encode_text: None for a model without text attention.
     """
     tokens = None if restorer.image_encoder is None else restorer.encode_image(picture)
     if encode_text is None:
         return Context(None, tokens)
-    kept = ["" if without else prompt for prompt, without in zip(prompts, null.tolist(), strict=True)]
-    return Context(encode_text(kept), tokens)
+    return Context(encode_text(prompts), tokens)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from addsr.data.draws import Draws
-from addsr.errors import MissingExtraError, TrainingError
+from addsr.errors import DataError, MissingExtraError, TrainingError
 from addsr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from addsr.training.ema import EMA
 from addsr.training.report import Reporter
 from addsr.training.task import Batch, Moment, Player, Task
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LoopSettings:
         minutes: the run must end within this time, fully annealed: progress, and with it the learning rate, follows
             whichever of images and minutes is further on; 0 for no limit. A run with it does not repeat bit by bit.
         max_minutes: the run is broken off after this time, to be resumed; 0 for never.
-        precision: `fp32`, or autocast to `bf16` or `fp16`.
+        precision: `fp32`, or autocast to `bf16`.
         workers: processes that make pairs.
     """
 
@@ -129,7 +129,7 @@ class Loop:
         self.averages = {name: EMA(task.networks[name], settings.ema) for name in task.averaged}
         self.images, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
-        self.reporter = Reporter(out, settings.images, quiet=quiet or not self.accelerator.is_main_process)
+        self.reporter = Reporter(out, settings.images, quiet=quiet, main=self.accelerator.is_main_process)
 
     def _optimizer(self, player: Player) -> Any:
         betas = player.betas or self.settings.betas
@@ -145,6 +145,7 @@ class Loop:
         if path is not None:
             state = load_checkpoint(path, self.task.networks, self.averages, self.optimizers)
             self.images, self.seconds = state["images"], state["seconds"]
+            self.reporter.rewind(self.images)
         return self.images
 
     def run(self) -> bool:
@@ -161,7 +162,9 @@ class Loop:
             for parts in self._iterations():
                 progress = self.images / settings.images
                 if settings.minutes:
-                    progress = max(progress, self.seconds / 60 / settings.minutes)
+                    # the processes' clocks differ, but what they compute must not
+                    seconds = self._mean(torch.tensor(self.seconds, device=self.accelerator.device)).item()
+                    progress = max(progress, seconds / 60 / settings.minutes)
                 for name, value in self.step(parts, min(progress, 1.0)).items():
                     sums[name] += value
                     counts[name] += 1
@@ -175,7 +178,7 @@ class Loop:
                 self.reporter.advance(self.images)
                 if self._due(settings.report) or stop:
                     means = {name: sums[name] / counts[name] for name in sums}
-                    self._report(means)
+                    self.reporter.report(self.images, self.seconds, means)
                     sums.clear()
                     counts.clear()
                 if self._due(settings.save) or stop:
@@ -205,23 +208,24 @@ class Loop:
                 self.accelerator.backward(losses["total"] / len(parts))
                 for name, loss in losses.items():
                     values[f"{player}/{name}"] += loss.item() / len(parts)
-        self._check(values)
         for player in self.players:
-            if player not in active:
-                continue
-            optimizer, parameters = self.optimizers[player], self.players[player].parameters
-            self._average_gradients(parameters)
-            for group in optimizer.param_groups:
-                group["lr"] = rate_at(self.images, progress, self.settings) * self.players[player].rate_factor
-            norm = self.accelerator.clip_grad_norm_(parameters, self.settings.clip)
-            optimizer.step()
-            values[f"{player}/gradient"] = float(norm)
+            if player in active:
+                parameters = self.players[player].parameters
+                self._average_gradients(parameters)
+                norm = self.accelerator.clip_grad_norm_(parameters, self.settings.clip)
+                values[f"{player}/gradient"] = float(norm)
+        self._check(values)  # before any weight moves
+        for player in self.players:
+            if player in active:
+                for group in self.optimizers[player].param_groups:
+                    group["lr"] = rate_at(self.images, progress, self.settings) * self.players[player].rate_factor
+                self.optimizers[player].step()
         for name, average in self.averages.items():
             average.update(self.task.networks[name])
         return values
 
     def _check(self, values: dict[str, float]) -> None:
-        """A loss that is not finite in one process stops all of them."""
+        """A loss or gradient that is not finite in one process stops all of them."""
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if self._agreed(bool(bad)):
             what = f"{bad[0]} is {values[bad[0]]}" if bad else "a loss of another process is not finite"
@@ -275,9 +279,9 @@ class Loop:
 
         ahead = 4 if settings.workers else None
         parts: list[Batch] = []
-        for batch in DataLoader(
-            self.pairs, batch_sampler=_Places(places), num_workers=settings.workers, prefetch_factor=ahead
-        ):
+        sampler = _Places(places)
+        loader = DataLoader(self.pairs, batch_sampler=sampler, num_workers=settings.workers, prefetch_factor=ahead)
+        for batch in _plainly(loader):
             parts.append(
                 {
                     key: value.to(accelerator.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
@@ -287,10 +291,6 @@ class Loop:
             if len(parts) == settings.accumulate:
                 yield parts
                 parts = []
-
-    def _report(self, means: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            self.reporter.report(self.images, self.seconds, means)
 
     def save(self) -> None:
         """A checkpoint, by the main process."""
@@ -311,3 +311,11 @@ class _Places:
 
     def __iter__(self) -> Iterator[list[int]]:
         return self._start()
+
+
+def _plainly(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches; a worker's error about the data without the traceback that torch writes into its message."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix("addsr.errors.DataError: ")) from error

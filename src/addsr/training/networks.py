@@ -1,11 +1,13 @@
 """Where a run's networks come from: a preset's tables, a model, or an earlier run; and how they become a model."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.utils import logging
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -56,10 +58,33 @@ def fresh_networks(config: dict[str, Any]) -> Networks:
     for name in ("unet", "vae"):
         if name not in config:
             raise TrainingError(f"the preset has no table [{name}] and no model to start from: give one with --init")
-    controlnet = AddSRControlNet(**config["controlnet"]) if "controlnet" in config else None
-    return Networks(
-        _restorer(config, AddSRUNet(**config["unet"]), PixelShuffleAutoencoder(**config["vae"]), controlnet)
-    )
+    try:
+        unet, vae = AddSRUNet(**_without_none(config["unet"])), PixelShuffleAutoencoder(**config["vae"])
+        controlnet = AddSRControlNet(**_without_none(config["controlnet"])) if "controlnet" in config else None
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"the networks cannot be built from the preset: {error}") from error
+    prediction_type = config.get("defaults", {}).get("prediction_type", "sample")
+    restorer = Restorer(unet, vae, scaled_linear_alphas_cumprod(), prediction_type, controlnet=controlnet)
+    return Networks(_ready(with_defaults(restorer, config)))
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """A network's config with None where a preset says "none", as TOML has no word for it."""
+    return {key: None if value == "none" else value for key, value in table.items()}
+
+
+def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
+    """Set what the table `defaults` says on the restorer.
+
+    Raises:
+        TrainingError: for a key that it does not have.
+    """
+    known = ("prediction_type", "start_point", "psr_weight", "num_inference_steps", "color_fix")
+    for name, value in config.get("defaults", {}).items():
+        if name not in known:
+            raise TrainingError(f"unknown setting defaults.{name}; defaults has {', '.join(known)}")
+        setattr(restorer, name, value)
+    return restorer
 
 
 def networks_from(source: str | Path) -> Networks:
@@ -96,14 +121,10 @@ def put_averages(restorer: Restorer, checkpoint: Path) -> None:
     for name in NETWORKS:
         path = checkpoint / f"{name}_ema.safetensors"
         if path.is_file():
-            getattr(restorer, name).load_state_dict(load_file(path))
-
-
-def _restorer(config: dict[str, Any], unet: AddSRUNet, vae: nn.Module, controlnet: nn.Module | None) -> Restorer:
-    defaults = dict(config.get("defaults", {}))
-    prediction_type = defaults.pop("prediction_type", "sample")
-    alphas_cumprod = scaled_linear_alphas_cumprod()
-    return _ready(Restorer(unet, vae, alphas_cumprod, prediction_type, controlnet=controlnet, **defaults))
+            try:
+                getattr(restorer, name).load_state_dict(load_file(path))
+            except (RuntimeError, SafetensorError) as error:
+                raise TrainingError(f"{path}: damaged, or of another network ({str(error).splitlines()[0]})") from error
 
 
 def _ready(restorer: Restorer) -> Restorer:
@@ -115,18 +136,21 @@ def _ready(restorer: Restorer) -> Restorer:
 
 
 def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
-    """Write the averages of a checkpoint as a model folder in float16, which `addsr upscale --model` takes."""
+    """Write the averages of a checkpoint as a model folder in float16, which `addsr upscale --model` takes.
+
+    The networks keep those weights: this is the end of a run. The folder appears, or is replaced, when it is complete.
+    """
     from diffusers import DDPMScheduler
 
-    restorer = networks.restorer
-    parts = {name: getattr(restorer, name) for name in NETWORKS if getattr(restorer, name) is not None}
-    before = {name: {k: v.clone() for k, v in network.state_dict().items()} for name, network in parts.items()}
-    pipeline = networks.pipeline
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-    scheduler = DDPMScheduler.from_config(schedule | {"prediction_type": restorer.prediction_type})
+    restorer, pipeline = networks.restorer, networks.pipeline
     put_averages(restorer, checkpoint)
+    parts = {name: getattr(restorer, name) for name in NETWORKS if getattr(restorer, name) is not None}
     for network in parts.values():
         nn.Module.to(network, torch.float16)
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+    scheduler = DDPMScheduler.from_config(schedule | {"prediction_type": restorer.prediction_type})
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     AddSRPipeline(
         scheduler=pipeline.scheduler if pipeline is not None else scheduler,
         text_encoder=pipeline.text_encoder if pipeline is not None else None,
@@ -137,7 +161,6 @@ def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
         num_inference_steps=restorer.num_inference_steps,
         color_fix=restorer.color_fix,
         **parts,
-    ).save_pretrained(out)
-    for name, network in parts.items():
-        nn.Module.to(network, torch.float32)
-        network.load_state_dict(before[name])
+    ).save_pretrained(part)
+    shutil.rmtree(out, ignore_errors=True)
+    part.rename(out)

@@ -15,10 +15,11 @@ class Reporter:
         out: folder of the run.
         images: length of the run.
         quiet: no progress on stderr.
+        main: whether this is the process that writes.
     """
 
-    def __init__(self, out: Path, images: int, *, quiet: bool) -> None:
-        self.out, self.images, self.quiet = out, images, quiet
+    def __init__(self, out: Path, images: int, *, quiet: bool, main: bool) -> None:
+        self.out, self.images, self.quiet, self.main = out, images, quiet or not main, main
         self._progress: Any = None
         self._board: Any = None
 
@@ -37,7 +38,7 @@ class Reporter:
             )
             self._bar = self._progress.add_task("", total=self.images, speed=0.0, losses="")
             self._progress.start()
-        if find_spec("tensorboard") is not None:
+        if self.main and find_spec("tensorboard") is not None:
             self._board = import_module("torch.utils.tensorboard").SummaryWriter(self.out / "tensorboard")
         return self
 
@@ -55,8 +56,19 @@ class Reporter:
             speed = self._progress.tasks[0].speed or 0.0
             self._progress.update(self._bar, completed=images, speed=speed)
 
+    def rewind(self, images: int) -> None:
+        """Drop the rows after a checkpoint that a resumed run starts from: it will write them again."""
+        for name in ("stats.jsonl", "held.jsonl"):
+            path = self.out / name
+            if self.main and path.is_file():
+                lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+                kept = [line for line in lines if json.loads(line)["images"] <= images]
+                path.write_text("".join(line + "\n" for line in kept))
+
     def report(self, images: int, seconds: float, means: dict[str, float]) -> None:
         """Mean values since the last report."""
+        if not self.main:
+            return
         row = {"images": images, "minutes": round(seconds / 60, 2)}
         row |= {name: round(value, 5) for name, value in means.items()}
         with (self.out / "stats.jsonl").open("a") as file:

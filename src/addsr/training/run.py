@@ -18,7 +18,7 @@ from addsr.losses.lpips import SqueezeLPIPS
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import make_settings, write_run_config
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
-from addsr.training.networks import Networks, fresh_networks, networks_from, save_model
+from addsr.training.networks import NETWORKS, Networks, fresh_networks, networks_from, save_model, with_defaults
 from addsr.training.pca import start_from_components, start_from_condition
 from addsr.training.task import Task
 from addsr.training.tasks.student import StudentSettings, StudentTask
@@ -92,12 +92,12 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
         raise TrainingError(f"{out}: holds a run already; go on with --resume, or take another folder")
     torch.manual_seed(loop_settings.seed)
 
-    photos = Photos(sources.data, smallest=pair_settings.crop)
+    photos = Photos(sources.data, smallest=pair_settings.crop, without=out)
     real = None if sources.pairs is None else RealPairs(sources.pairs, pair_settings.crop)
     pairs = Pairs(photos, pair_settings, loop_settings.seed, loop_settings.images, real=real)
     lpips = None if sources.lpips is None else SqueezeLPIPS(sources.lpips)
 
-    networks = _networks(config, pairs, resumed=resume)
+    networks = _networks(config, pairs, resumed=resume and latest_checkpoint(out) is not None)
     accelerator = make_accelerator(loop_settings.precision)
     networks.to(accelerator.device)
     if lpips is not None:
@@ -106,14 +106,16 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
 
     held = Pairs(photos, pair_settings, loop_settings.seed + 1, HELD_PAIRS, held_out=True)
     side = min(HELD_CROP, *(photos.short_sides[index] for index in held.chosen))
-    held.settings = replace(pair_settings, crop=side // pair_settings.crop * pair_settings.crop)
-    embeds = None if networks.encode_text is None else networks.encode_text([""])
+    held.settings = replace(pair_settings, crop=max(1, side // pair_settings.crop) * pair_settings.crop)
+    with torch.no_grad():
+        embeds = None if networks.encode_text is None else networks.encode_text([""])
     check = HeldOut(held, lpips, networks.restorer, out, prompt_embeds=embeds)
     loop = Loop(task, pairs, loop_settings, out, accelerator=accelerator, on_save=check, quiet=quiet)
-    if accelerator.is_main_process:
-        write_run_config(out, config)
     if resume:
         loop.resume()
+    if accelerator.is_main_process:  # only a config that fits the checkpoint replaces the one that is there
+        lasting = {name: value for name, value in config.get("loop", {}).items() if name != "max_minutes"}
+        write_run_config(out, config | {"loop": lasting})
     finished = loop.run()
     model = out / "model"
     checkpoint = latest_checkpoint(out)
@@ -125,7 +127,11 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
 def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Networks:
     """The networks to train; fresh compact ones start from the principal components of the photos' patches."""
     if (start := config.get("init")) is not None:
-        return networks_from(start)
+        if tables := [name for name in NETWORKS if name in config]:
+            raise TrainingError(f"table [{tables[0]}] has no effect, as the networks are those of {start}")
+        networks = networks_from(start)
+        with_defaults(networks.restorer, config)
+        return networks
     networks = fresh_networks(config)
     if not resumed:
         restorer = networks.restorer
@@ -153,11 +159,8 @@ def _task(
         )
     teacher = None
     if settings.distillation:
-        source = config.get("teacher") or config.get("init")
-        if source is None:
-            raise TrainingError("task.distillation needs a teacher: give --teacher or --init")
-        teacher = networks_from(source)
-        teacher.to(device)
+        teacher = _teacher(config, networks)
+        teacher.restorer.to(device)
     discriminator = _discriminator(settings, sources, lpips) if settings.adversarial else None
     return StudentTask(
         networks.restorer,
@@ -167,6 +170,17 @@ def _task(
         discriminator,
         networks.encode_text,
     )
+
+
+def _teacher(config: dict[str, Any], student: Networks) -> Networks:
+    """A diffusion model over all timesteps, in the student's latents."""
+    if (source := config.get("teacher")) is None:
+        raise TrainingError("task.distillation needs a teacher: give --teacher a model or run trained on all timesteps")
+    teacher = networks_from(source)
+    ours, theirs = (networks.restorer.vae.state_dict() for networks in (student, teacher))
+    if ours.keys() != theirs.keys() or any(value.shape != theirs[key].shape for key, value in ours.items()):
+        raise TrainingError(f"{source}: the teacher's autoencoder is not the student's, so their latents differ")
+    return teacher
 
 
 def _discriminator(settings: StudentSettings, sources: Sources, lpips: SqueezeLPIPS | None) -> nn.Module:

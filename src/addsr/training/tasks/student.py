@@ -7,6 +7,7 @@ LR, in [0, 1]. The losses see both steps' pictures.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, predict_x0
+from addsr.errors import TrainingError
 from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
 from addsr.losses.lpips import SqueezeLPIPS
@@ -100,7 +102,7 @@ class Rollout:
         x0: latents (M, C, h, w).
         pictures: (M, 3, H, W) in about [0, 1]; not clamped, as that would kill the gradient outside.
         hr, lr: (M, 3, H, W) in [0, 1].
-        prompts: M of them.
+        prompts: M of them, some emptied; the teacher gets the same.
     """
 
     timestep: torch.Tensor
@@ -134,6 +136,9 @@ class StudentTask:
     averaged: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.teacher is not None and any(fnmatchcase("vae.decoder", pattern) for pattern in self.settings.trainable):
+            message = "task.trainable has the autoencoder, whose latents the teacher reads: leave vae.* out of it"
+            raise TrainingError(f"{message}, e.g. --set 'task.trainable=[\"unet.*\"]'")
         self._trained, self.networks = trained_networks(self.student, self.settings.trainable)
         self.averaged = tuple(self.networks)
         if self.discriminator is not None:
@@ -170,8 +175,9 @@ class StudentTask:
         student, settings, draws = self.student, self.settings, moment.draws
         hr, lr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("hr", "lr"))
         prompts = list(batch.get("prompt", [""] * len(hr)))
-        null = draws.uniform() < settings.null_text
-        context = context_of(student, lr, prompts, null, self.encode_text)
+        null = (draws.uniform() < settings.null_text).tolist()
+        prompts = ["" if without else prompt for prompt, without in zip(prompts, null, strict=True)]
+        context = context_of(student, lr, prompts, self.encode_text)
         with torch.no_grad():
             hr_latents = self._encode(hr, draws)
         timestep = torch.full((len(hr),), STUDENT_TIMESTEPS[0], device=hr.device)
@@ -257,12 +263,11 @@ class StudentTask:
         settings, teacher = self.settings, self.teacher
         assert teacher is not None
         condition = rollout.hr if settings.hr_conditioned else rollout.lr
-        null = torch.zeros(len(condition), dtype=torch.bool)
+        context = context_of(teacher, condition, rollout.prompts, self.encode_text)
         total = rollout.pictures.new_zeros(())
         copies = len(rollout.x0) // len(draws)  # 2 after a second step
         for _ in range(settings.teacher_timesteps):
             with torch.no_grad():
-                context = context_of(teacher, condition, rollout.prompts, null, self.encode_text)
                 timestep = draws.integers(len(teacher.alphas_cumprod), copies).T.flatten()
                 noise = torch.cat([self._latent_noise(rollout.hr, draws) for _ in range(copies)])
                 latents = add_noise(rollout.x0.detach(), noise, timestep, teacher.alphas_cumprod)
@@ -313,4 +318,4 @@ def _predict(
     """x0 and its picture, about [0, 1]."""
     prediction = restorer.predict(latents, timestep, condition, context.prompt_embeds, context.tokens)
     x0 = predict_x0(prediction, latents, timestep, restorer.alphas_cumprod, restorer.prediction_type)
-    return x0, restorer.decode_latents(x0) / 2 + 0.5
+    return x0, restorer.decode_latents(x0).float() / 2 + 0.5

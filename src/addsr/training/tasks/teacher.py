@@ -62,7 +62,9 @@ class TeacherTask:
         prompts = list(batch.get("prompt", [""] * len(hr)))
         from_hr = draws.uniform() < settings.hr_conditions
         condition = torch.where(from_hr[:, None, None, None], hr, lr).contiguous(memory_format=torch.channels_last)
-        context = context_of(model, condition, prompts, draws.uniform() < settings.null_text, self.encode_text)
+        null = (draws.uniform() < settings.null_text).tolist()
+        prompts = ["" if without else prompt for prompt, without in zip(prompts, null, strict=True)]
+        context = context_of(model, condition, prompts, self.encode_text)
         factor, channels = model.vae_scale_factor, model.unet.config["in_channels"]
         shape = (channels, hr.shape[2] // factor, hr.shape[3] // factor)
         with torch.no_grad():
