@@ -135,6 +135,7 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
     result = run("train", "--finetune", "--data", folder, "--out", tmp_path / "run", *short)
     assert result.exit_code == 0, result.output
     assert addsr.load(tmp_path / "run" / "model")(Image.new("RGB", (8, 8))).size == (32, 32)
+    assert "_name_or_path" not in (tmp_path / "run" / "model" / "unet" / "config.json").read_text()
 
 
 @pytest.mark.parametrize(

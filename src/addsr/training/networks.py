@@ -1,5 +1,6 @@
 """Where a run's networks come from: a preset's tables, a model, or an earlier run; and how they become a model."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,5 +163,8 @@ def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
         color_fix=restorer.color_fix,
         **parts,
     ).save_pretrained(part)
+    for path in part.glob("*/config.json"):  # where they were loaded from is nobody's business
+        config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+        path.write_text(json.dumps(config, indent=2) + "\n")
     shutil.rmtree(out, ignore_errors=True)
     part.rename(out)
