@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from addsr.data.degradation import CASES, DegradationSettings, filter2d, fixed_case, poisson, two_order
+from addsr.data.degradation import CASES, DegradationSettings, area, filter2d, fixed_case, poisson, two_order
 from addsr.data.kernels import gaussian_kernel, sinc_kernel
 
 
@@ -62,3 +62,10 @@ def test_poisson_numbers_have_poissons_moments(mean):
     assert numbers.mean() == pytest.approx(mean, rel=0.005)
     assert numbers.var() == pytest.approx(mean, rel=0.02)
     assert ((numbers - numbers.mean()) ** 3).mean() == pytest.approx(mean, rel=0.15)
+
+
+@pytest.mark.parametrize("size", [(100, 77), (300, 300), (64, 60), (1, 2)])
+def test_area_is_adaptive_pooling(size):
+    picture = torch.rand(3, 256, 240)
+    expected = torch.nn.functional.interpolate(picture[None], size=size, mode="area")[0]
+    torch.testing.assert_close(area(picture, size), expected)

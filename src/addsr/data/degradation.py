@@ -72,7 +72,8 @@ def filter2d(picture: torch.Tensor, kernel: np.ndarray) -> torch.Tensor:
     pad = kernel.shape[0] // 2
     padded = F.pad(picture[None], (pad,) * 4, mode="reflect")[0]
     size = [_fast_length(extent) for extent in padded.shape[-2:]]  # the zeros beyond wrap into what is cut off
-    transform = torch.fft.rfft2(torch.from_numpy(kernel), s=size).conj()  # conj: correlation, not convolution
+    rows = torch.fft.rfft(torch.from_numpy(kernel), n=size[1])  # the kernel's few rows, before the zeros below them
+    transform = torch.fft.fft(rows, n=size[0], dim=0).conj()  # conj: correlation, not convolution
     filtered = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * transform, s=size)
     return filtered[:, : picture.shape[1], : picture.shape[2]]
 
@@ -101,8 +102,12 @@ def from_uint8(pixels: np.ndarray) -> torch.Tensor:
 
 def add_gaussian_noise(picture: torch.Tensor, sigma: float, gray: bool, rng: np.random.Generator) -> torch.Tensor:
     """`sigma` in levels of 255."""
-    noise = rng.standard_normal((1 if gray else 3, *picture.shape[1:]), dtype=np.float32)
-    return picture + torch.from_numpy(noise) * (sigma / 255)
+    return picture + standard_normal((1 if gray else 3, *picture.shape[1:]), rng) * (sigma / 255)
+
+
+def standard_normal(shape: Sequence[int], rng: np.random.Generator) -> torch.Tensor:
+    """From torch's generator, which takes half the time of NumPy's, seeded by NumPy's."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(int(rng.integers(1 << 62))))
 
 
 def add_poisson_noise(picture: torch.Tensor, scale: float, gray: bool, rng: np.random.Generator) -> torch.Tensor:
@@ -120,7 +125,7 @@ def poisson(mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Poisson numbers as float32: exact up to a mean of 32, above it by the Cornish-Fisher expansion from a normal number,
     four times as fast and right to the third moment.
     """
-    normal = rng.standard_normal(mean.shape, dtype=np.float32)
+    normal = standard_normal(mean.shape, rng).numpy()
     root = np.sqrt(np.maximum(mean, 1))
     numbers = np.rint(mean + root * normal + (normal * normal - 1) / 6)
     few = mean < 32
@@ -131,7 +136,22 @@ def poisson(mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _interpolate(picture: torch.Tensor, size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
     """One of area, bilinear and bicubic, without antialiasing (as OpenCV resizes, and so the original process)."""
     mode = ("area", "bilinear", "bicubic")[rng.integers(3)]
+    if mode == "area":
+        return area(picture, size)
     return F.interpolate(picture[None], size=size, mode=mode)[0]
+
+
+def area(picture: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Means over the bins of adaptive pooling, as two matrix products: several times as fast as the pooling itself."""
+    rows, columns = (_bins(extent, wanted) for extent, wanted in zip(picture.shape[1:], size, strict=True))
+    return rows.T @ (picture @ columns)
+
+
+def _bins(extent: int, count: int) -> torch.Tensor:
+    """(extent, count): the weight of each position in each of the `count` bins, which share positions at their edges."""
+    bins, positions = torch.arange(count), torch.arange(extent)[:, None]
+    start, end = bins * extent // count, -(-(bins + 1) * extent // count)
+    return ((positions >= start) & (positions < end)) / (end - start)
 
 
 def _blur_kernel(stage: StageSettings, settings: DegradationSettings, rng: np.random.Generator) -> np.ndarray:
