@@ -10,10 +10,10 @@ from torch import nn
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
 from addsr.diffusion.sampler import StepCallback, sample
 from addsr.diffusion.schedule import add_noise, student_timesteps
+from addsr.image.normalize import imagenet_normalized
 
 Noise = Callable[[int], torch.Tensor]
 START_POINTS = ("lr", "noise")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Restorer:
@@ -204,9 +204,8 @@ class Restorer:
     def encode_image(self, picture: torch.Tensor) -> torch.Tensor:
         """Representation tokens (N, L, D) of a picture (N, 3, H, W) in [0, 1]."""
         pixels = F.interpolate(picture.float(), (384, 384), mode="bicubic", align_corners=False)
-        mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
         assert self.image_encoder is not None
-        return self.image_encoder(((pixels - mean) / std).to(picture.dtype)).to(picture.dtype)
+        return self.image_encoder(imagenet_normalized(pixels).to(picture.dtype)).to(picture.dtype)
 
     def encode_latents(self, picture: torch.Tensor, noise: Noise) -> torch.Tensor:
         """Scaled latents of a picture (N, 3, H, W) in [0, 1], drawn from the posterior where it has a spread."""

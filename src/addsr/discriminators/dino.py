@@ -11,8 +11,8 @@ from addsr.data.draws import Draws
 from addsr.discriminators.augment import augment
 from addsr.discriminators.head import DiscriminatorHead
 from addsr.errors import ModelError
+from addsr.image.normalize import imagenet_normalized
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEPTHS = (2, 5, 8, 11)  # blocks whose outputs are judged, beside the embeddings
 
 
@@ -67,8 +67,7 @@ class DinoDiscriminator(nn.Module):
         hooks = [layers[depth].register_forward_hook(keep(str(depth))) for depth in self.depths]
         hooks.append(vit.embeddings.register_forward_hook(keep("embeddings")))
         try:
-            mean, std = (pictures.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-            vit((pictures - mean) / std)
+            vit(imagenet_normalized(pictures))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -101,5 +100,4 @@ class DinoDiscriminator(nn.Module):
         """The class token (N, D) of LR pictures (N, 3, H, W) in [0, 1]."""
         side = vit.config.image_size
         pixels = F.interpolate(lr, (side, side), mode="bilinear", align_corners=False)
-        mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        return vit((pixels - mean) / std).last_hidden_state[:, 0]
+        return vit(imagenet_normalized(pixels)).last_hidden_state[:, 0]

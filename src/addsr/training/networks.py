@@ -64,8 +64,7 @@ def fresh_networks(config: dict[str, Any]) -> Networks:
         controlnet = AddSRControlNet(**_without_none(config["controlnet"])) if "controlnet" in config else None
     except (TypeError, ValueError) as error:
         raise TrainingError(f"the networks cannot be built from the preset: {error}") from error
-    prediction_type = config.get("defaults", {}).get("prediction_type", "sample")
-    restorer = Restorer(unet, vae, scaled_linear_alphas_cumprod(), prediction_type, controlnet=controlnet)
+    restorer = Restorer(unet, vae, scaled_linear_alphas_cumprod(), "sample", controlnet=controlnet)
     return Networks(_ready(with_defaults(restorer, config)))
 
 
