@@ -28,9 +28,10 @@ def train(
     ] = None,
     lpips: Annotated[Path | None, typer.Option(help="LPIPS-Squeeze weights (safetensors).")] = None,
     dino: Annotated[
-        Path | None, typer.Option(help="DINO v1 ViT-S/16 (transformers folder), for its discriminator.")
+        Path | None,
+        typer.Option(help="DINO v1 ViT-S/16 (transformers folder or released file), for its discriminator."),
     ] = None,
-    dinov2: Annotated[Path | None, typer.Option(help="DINOv2 (transformers folder) that conditions that one.")] = None,
+    dinov2: Annotated[Path | None, typer.Option(help="DINOv2 (folder or file) that conditions that one.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from addsr.checkpoints.vision import load_released_vit
 from addsr.data.draws import Draws
 from addsr.discriminators.augment import augment
 from addsr.discriminators.head import DiscriminatorHead
@@ -17,11 +18,13 @@ DEPTHS = (2, 5, 8, 11)  # blocks whose outputs are judged, beside the embeddings
 
 
 def load_vit(path: Path) -> nn.Module:
-    """A transformers ViT (DINO v1) or DINOv2 model from a folder.
+    """A ViT (DINO v1) or DINOv2 model from a folder of transformers', or from the released weight file.
 
     Raises:
-        ModelError: if the folder holds none.
+        ModelError: if there is none.
     """
+    if path.is_file():
+        return load_released_vit(path)
     from transformers import AutoModel
 
     try:

@@ -1,0 +1,55 @@
+"""Whether weights fit a network: every key and shape, said readably where they differ."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from addsr.errors import ModelError
+
+SHOWN = 6  # keys of each kind that a message names
+
+
+def differences(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """One line for each kind of difference between the weights and the network; empty where they fit."""
+    expected = network.state_dict()
+    missing = [key for key in expected if key not in tensors]
+    unexpected = [key for key in tensors if key not in expected]
+    shapes = [
+        f"{key} is {list(tensors[key].shape)} instead of {list(value.shape)}"
+        for key, value in expected.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    return [f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in kinds if keys]
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+
+
+def put_weights(
+    network: Any, tensors: Mapping[str, torch.Tensor], source: object, dtype: torch.dtype | None = None
+) -> None:
+    """Give a network (built on the meta device, perhaps) its weights, without a copy where the type is right already.
+
+    Args:
+        network: any module.
+        tensors: by the network's own keys.
+        source: what a message calls them.
+        dtype: of floating-point weights; None keeps that of the file.
+
+    Raises:
+        ModelError: unless every key and shape fits; the message lists what does not.
+    """
+    if lines := differences(network, tensors):
+        raise ModelError(f"{source}: the weights do not fit {type(network).__name__}; " + "; ".join(lines))
+    converted = {
+        key: value if dtype is None or not value.is_floating_point() else value.to(dtype)
+        for key, value in tensors.items()
+    }
+    network.load_state_dict(converted, assign=True)
+    for name, buffer in network.named_buffers():
+        if buffer.is_meta:
+            raise ModelError(f"{source}: {type(network).__name__} needs {name}, which no file brings")

@@ -1,0 +1,79 @@
+"""RAM's and DAPE's released files -> a Tagger."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from addsr.checkpoints.reading import read_tensors
+from addsr.errors import ModelError
+from addsr.models.lora import merge_lora
+from addsr.models.tagger import COMPUTED, Tagger
+
+LORA_ALPHA = 1.0  # of DAPE; its rank is 8
+UNUSED = ("tag_encoder.", "text_decoder.")  # RAM's captioner: built by the official code, never run by AddSR
+
+
+def load_released_tagger(ram: Path, dape: Path | None, dtype: torch.dtype | None = None) -> Tagger:
+    """The tagger of `ram_swin_large_14m.pth`, adapted by `DAPE.pth`; its tag list is read from beside them.
+
+    Raises:
+        ModelError: if a file is damaged, holds code, or does not fit.
+    """
+    weights = released_weights(read_tensors(ram), {} if dape is None else read_tensors(dape), dape or ram)
+    with torch.device("meta"):
+        tagger = Tagger(**tagger_sizes(weights, ram))
+    tagger.put_published(weights, ram, dtype)
+    for folder in (ram.parent, *(() if dape is None else (dape.parent,))):
+        tagger.read_tags(folder)
+    return tagger.eval()
+
+
+def released_weights(
+    ram: Mapping[str, torch.Tensor], dape: Mapping[str, torch.Tensor], source: object
+) -> dict[str, torch.Tensor]:
+    """What a Tagger takes of RAM's weights, under their published names, with DAPE's adapters merged.
+
+    RAM's tag encoder shares weights with the tagging head, and the official code merges the adapters of both into them;
+    those of the encoder are zero in the real file, and not merged here in any.
+    """
+    weights = {name.replace("vision_multi", "tagging_head"): tensor for name, tensor in ram.items()}
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith(UNUSED)}
+    weights = {name: tensor for name, tensor in weights.items() if not name.endswith(COMPUTED)}
+    if stray := [name for name in dape if ".lora_" not in name]:
+        raise ModelError(f"{source}: {stray[0]} is no adapter; DAPE's file holds adapters only")
+    adapters = {name: tensor for name, tensor in dape.items() if not name.startswith(UNUSED)}
+    try:
+        return merge_lora(weights, adapters, LORA_ALPHA)
+    except ValueError as error:
+        raise ModelError(f"{source}: {error}") from error
+
+
+def tagger_sizes(weights: Mapping[str, torch.Tensor], source: object) -> dict[str, object]:
+    """A Tagger's config from the shapes of its weights; the numbers that shapes do not tell are the published ones."""
+    try:
+        stages: dict[int, set[int]] = {}
+        for name in weights:
+            words = name.split(".")
+            if name.startswith("visual_encoder.layers.") and words[3] == "blocks":
+                stages.setdefault(int(words[2]), set()).add(int(words[4]))
+        tables = [
+            weights[f"visual_encoder.layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in stages
+        ]
+        patch = weights["visual_encoder.patch_embed.proj.weight"]
+        hidden = weights["tagging_head.encoder.layer.0.intermediate.dense.weight"]
+        layers = {name.split(".")[3] for name in weights if name.startswith("tagging_head.encoder.layer.")}
+        return {
+            "patch_size": patch.shape[-1],
+            "embed_dim": len(patch),
+            "depths": [len(stages[stage]) for stage in sorted(stages)],
+            "num_heads": [table.shape[1] for table in tables],
+            "window_size": (round(len(tables[0]) ** 0.5) + 1) // 2,
+            "token_dim": len(weights["image_proj.weight"]),
+            "tagging_width": hidden.shape[1],
+            "tagging_hidden": len(hidden),
+            "tagging_layers": len(layers),
+            "num_tags": len(weights["label_embed"]),
+        }
+    except (KeyError, IndexError, ValueError) as error:
+        raise ModelError(f"{source}: holds no RAM with a Swin transformer ({error} is missing)") from error

@@ -1,0 +1,73 @@
+"""Weights from a file: safetensors, or pickles whose code is never run."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from addsr.errors import ModelError
+
+WRAPPERS = ("model", "state_dict", "module", "teacher")  # keys under which releases nest their weights
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, mapped into memory where the format allows it.
+
+    Args:
+        path: `.safetensors`, or a pickle (`.bin`, `.pth`, `.pt`, `.ckpt`), which is read with `weights_only=True`.
+
+    Raises:
+        ModelError: if the file is missing, truncated, holds no tensors, or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ModelError(f"{path}: damaged or truncated ({_first_line(error)})") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        reason = _first_line(error)
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            reason = "it holds more than weights, code perhaps, and none of it was run"
+        raise ModelError(f"{path}: refused ({reason})") from error
+    except (RuntimeError, OSError, ValueError, EOFError, KeyError, AttributeError, IndexError) as error:
+        raise ModelError(f"{path}: damaged or truncated ({_first_line(error)})") from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors = content if isinstance(content, Mapping) else {}
+    tensors = {str(key): value for key, value in tensors.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise ModelError(f"{path}: holds no weights")
+    return tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ModelError: if the file is missing or holds none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: is no valid JSON ({_first_line(error)})") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: holds no JSON object")
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
