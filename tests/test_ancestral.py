@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from addsr.diffusion.ancestral import guided, leading_timesteps, restore_ancestral, sample_ancestral
+from addsr.diffusion.ancestral import leading_timesteps, sample_ancestral
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from tests.tiny import SCHEDULE
 
@@ -36,19 +36,13 @@ def test_agrees_with_diffusers(prediction_type, steps):
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_guidance():
-    predict = guided(lambda x, t: x + 1, lambda x, t: x, 5.5)
-    assert predict(torch.zeros(1), 3) == 5.5
-
-
 def test_restores_and_refuses(compact_pipeline):
     lr = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     restorer = compact_pipeline.restorer
-    x0 = restore_ancestral(restorer, lr, num_inference_steps=5, seed=1)
+    restorer.sampler = "ancestral"
+    x0 = restorer(lr, num_inference_steps=5, seed=1)
     assert x0.shape == (2, 4, 8, 12)
-    assert torch.equal(x0, restore_ancestral(restorer, lr, num_inference_steps=5, seed=1))
-    assert not torch.equal(x0, restore_ancestral(restorer, lr, num_inference_steps=5, seed=2))
-    with pytest.raises(ValueError, match="guidance_scale is 2"):
-        restore_ancestral(restorer, lr, guidance_scale=2)
+    assert torch.equal(x0, restorer(lr, num_inference_steps=5, seed=1))
+    assert not torch.equal(x0, restorer(lr, num_inference_steps=5, seed=2))
     with pytest.raises(ValueError, match="must be 1 to 999"):
-        restore_ancestral(restorer, lr, num_inference_steps=0)
+        restorer(lr, num_inference_steps=0)

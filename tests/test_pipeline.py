@@ -106,7 +106,7 @@ def test_bad_arguments_are_named(compact_pipeline, options, message):
 
 
 def test_sizes_that_do_not_fit_are_named(compact_pipeline):
-    with pytest.raises(ValueError, match="multiples of 8"):
+    with pytest.raises(ValueError, match="multiples of 4"):
         compact_pipeline(picture(30, 48))
     with pytest.raises(ValueError, match="expected float"):
         compact_pipeline(torch.zeros(1, 1, 32, 32))

@@ -7,13 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from addsr.diffusion.ancestral import leading_timesteps, sample_ancestral
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
 from addsr.diffusion.sampler import StepCallback, sample
-from addsr.diffusion.schedule import add_noise, student_timesteps
+from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, student_timesteps
+from addsr.diffusion.tiled import Tiling, blend, plan_tiles
 from addsr.image.normalize import imagenet_normalized
+from addsr.runtime.offload import Offload
 
 Noise = Callable[[int], torch.Tensor]
 START_POINTS = ("lr", "noise")
+SAMPLERS = ("addsr", "ancestral")
 
 
 class Restorer:
@@ -30,6 +34,8 @@ class Restorer:
         psr_weight: default weight of prediction-based self-refinement.
         num_inference_steps: default number of steps.
         color_fix: default of the Upscaler, see `addsr.image.color`.
+        sampler: `addsr` (1 to 4 steps, each refining its condition) or `ancestral` (SeeSR's DDPM, any number of steps).
+        guidance_scale: default of classifier-free guidance; 1 for none.
     """
 
     def __init__(
@@ -45,11 +51,17 @@ class Restorer:
         psr_weight: float = 0.5,
         num_inference_steps: int = 4,
         color_fix: str = "adain",
+        sampler: str = "addsr",
+        guidance_scale: float = 1.0,
     ) -> None:
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler is {sampler!r}; it must be one of {', '.join(SAMPLERS)}")
         self.unet, self.vae, self.controlnet, self.image_encoder = unet, vae, controlnet, image_encoder
         self.alphas_cumprod, self.prediction_type = alphas_cumprod, prediction_type
         self.start_point, self.psr_weight = start_point, psr_weight
         self.num_inference_steps, self.color_fix = num_inference_steps, color_fix
+        self.sampler, self.guidance_scale = sampler, guidance_scale
+        self.offload = Offload()
 
     @property
     def vae_scale_factor(self) -> int:
@@ -59,8 +71,15 @@ class Restorer:
 
     @property
     def size_multiple(self) -> int:
-        """The sides of a picture must be multiples of this."""
+        """Pixels along a side of the coarsest level: tiles that start at its multiples see what the whole would."""
         return self.vae_scale_factor * self.unet.downscale
+
+    @property
+    def is_local(self) -> bool:
+        """No statistics and no attention over space: away from its border a tile computes what the whole would."""
+        config = self.unet.config
+        attends = config["cross_attention_dim"] is not None or config["use_image_cross_attention"]
+        return self.controlnet is None and config["norm_type"] == "channel" and not attends
 
     def to(self, *args: Any, **kwargs: Any) -> None:
         """Move or cast all networks, as nn.Module.to."""
@@ -70,8 +89,9 @@ class Restorer:
 
     @property
     def placement(self) -> torch.Tensor:
-        """A parameter of the U-Net, for its device and dtype."""
-        return self.unet.conv_in.weight
+        """A tensor where the networks compute, for its device and dtype."""
+        weight = self.unet.conv_in.weight
+        return weight if self.offload.device is None else torch.empty(0, dtype=weight.dtype, device=self.offload.device)
 
     @torch.no_grad()
     def __call__(
@@ -80,22 +100,29 @@ class Restorer:
         *,
         num_inference_steps: int | None = None,
         psr_weight: float | None = None,
+        guidance_scale: float | None = None,
         conditioning_scale: float = 1.0,
         start_point: str | None = None,
         seed: int = 0,
         positions: Sequence[tuple[int, int]] | None = None,
         noise: Noise | None = None,
         prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
         image_encoder_hidden_states: torch.Tensor | None = None,
+        tiling: Tiling | None = None,
+        on_tile: Callable[[], None] | None = None,
         callback: StepCallback | None = None,
     ) -> torch.Tensor:
         """The last x0.
 
         Args:
-            lr: LR pictures at their final size, (N, 3, H, W) in [0, 1]; sides multiples of `size_multiple`.
+            lr: LR pictures at their final size, (N, 3, H, W) in [0, 1]; sides multiples of `vae_scale_factor`.
+            guidance_scale: of classifier-free guidance; 1 runs none, others need both embeddings.
             seed: of all noise, which depends on it, the step and the position only.
             positions: (top, left) in latents of each picture within a larger one, for tiles; default (0, 0).
             noise: overrides the seeded noise: called with the step (0 first latents, 1.. later, -1 the VAE's posterior).
+            tiling: cut each evaluation of the networks into tiles; `lr` then stays where it is, and may be large.
+            on_tile: called after each tile of each evaluation, see `tile_count`.
             callback: see `addsr.diffusion.sampler.sample`.
             (others): see AddSRPipeline; None stands for the model's default.
 
@@ -106,17 +133,24 @@ class Restorer:
             ValueError: for an argument out of its range; the message names it.
         """
         # 1. Defaults that belong to the weights, and checks
-        timesteps = student_timesteps(self.num_inference_steps if num_inference_steps is None else num_inference_steps)
+        timesteps = self.timesteps(num_inference_steps)
         psr_weight = self.psr_weight if psr_weight is None else psr_weight
         start_point = self.start_point if start_point is None else start_point
+        guidance_scale = self.guidance_scale if guidance_scale is None else guidance_scale
         self._check(lr, psr_weight, start_point, positions)
+        if prompt_embeds is None:
+            guidance_scale = 1.0  # nothing to guide by
+        elif guidance_scale != 1 and negative_prompt_embeds is None:
+            raise ValueError(f"guidance_scale is {guidance_scale:g}; without negative_prompt_embeds it must be 1")
 
         # 2. Representation of the LR picture (N, L, D)
-        lr = lr.to(self.placement).contiguous(memory_format=torch.channels_last)
+        if tiling is None:
+            lr = lr.to(self.placement).contiguous(memory_format=torch.channels_last)
         if image_encoder_hidden_states is None and self.image_encoder is not None:
             image_encoder_hidden_states = self.encode_image(lr)
-        prompt_embeds, first_tokens = (
-            context if context is None else context.to(lr) for context in (prompt_embeds, image_encoder_hidden_states)
+        positive, negative, first_tokens = (
+            context if context is None else context.to(self.placement)
+            for context in (prompt_embeds, negative_prompt_embeds, image_encoder_hidden_states)
         )
 
         # 3. First latents (N, C, H/f, W/f)
@@ -125,30 +159,73 @@ class Restorer:
         draw = noise or self.seeded_noise(seed, positions or [(0, 0)] * len(lr), shape)
 
         def fresh_noise(step: int) -> torch.Tensor:
-            return draw(step).to(lr)
+            return draw(step).to(self.placement)
 
         latents = fresh_noise(0)
         if start_point == "lr":
-            latents = add_noise(self.encode_latents(lr, fresh_noise), latents, timesteps[0], self.alphas_cumprod)
+            encoded = self.encode_latents(lr, fresh_noise, tiling, on_tile)
+            latents = add_noise(encoded, latents, STUDENT_TIMESTEPS[0], self.alphas_cumprod)
 
         # 4. Steps
-        def denoise(latents: torch.Tensor, timestep: int, condition: torch.Tensor) -> torch.Tensor:
+        tiles = plan_tiles(*shape[1:], tiling, self.unet.downscale)
+
+        def denoise(latents: torch.Tensor, timestep: int, condition: torch.Tensor = lr) -> torch.Tensor:
             tokens = first_tokens
             if condition is not lr and self.image_encoder is not None:
                 tokens = self.encode_image(condition)  # the refined picture's representation, not LR's
-            return self.predict(latents, timestep, condition, prompt_embeds, tokens, conditioning_scale)
+            self.offload.use("denoiser")
 
-        return sample(
-            denoise,
-            self.decode_latents,
-            latents,
-            lr,
-            timesteps=timesteps,
-            alphas_cumprod=self.alphas_cumprod,
-            noise=fresh_noise,
-            prediction_type=self.prediction_type,
-            psr_weight=psr_weight,
-            callback=callback,
+            def run(rows: slice, columns: slice) -> torch.Tensor:
+                part = latents[..., rows, columns]
+                picture = condition[..., _scaled(rows, factor), _scaled(columns, factor)].to(part)
+                predicted = self.predict(part, timestep, picture, positive, tokens, conditioning_scale)
+                if guidance_scale != 1:
+                    unguided = self.predict(part, timestep, picture, negative, tokens, conditioning_scale)
+                    predicted = unguided + guidance_scale * (predicted - unguided)
+                if on_tile is not None:
+                    on_tile()
+                return predicted
+
+            return blend(run, tiles)
+
+        schedule = {
+            "timesteps": timesteps,
+            "alphas_cumprod": self.alphas_cumprod,
+            "noise": fresh_noise,
+            "prediction_type": self.prediction_type,
+            "callback": callback,
+        }
+        if self.sampler == "ancestral":
+            return sample_ancestral(denoise, latents, **schedule)
+
+        def decode(x0: torch.Tensor) -> torch.Tensor:
+            return self.decode_latents(x0, tiling, on_tile, None if tiling is None else lr.device)
+
+        return sample(denoise, decode, latents, lr, psr_weight=psr_weight, **schedule)
+
+    def timesteps(self, num_inference_steps: int | None = None) -> list[int]:
+        """The timesteps of so many steps of the model's sampler; None stands for the model's default.
+
+        Raises:
+            ValueError: if the sampler has none of so many.
+        """
+        steps = self.num_inference_steps if num_inference_steps is None else num_inference_steps
+        if self.sampler == "ancestral":
+            return leading_timesteps(steps, len(self.alphas_cumprod))
+        return list(student_timesteps(steps))
+
+    def tile_count(
+        self, height: int, width: int, tiling: Tiling | None, num_inference_steps: int | None, psr_weight: float | None
+    ) -> int:
+        """How often `on_tile` is called for a picture of so many pixels, its decoding included."""
+        factor, steps = self.vae_scale_factor, len(self.timesteps(num_inference_steps))
+        weight = self.psr_weight if psr_weight is None else psr_weight
+        decodings = steps if self.sampler != "ancestral" and weight else 1
+        sides = (height // factor, width // factor)
+        tiles = len(plan_tiles(*sides, tiling, self.unet.downscale))
+        encoding = len(plan_tiles(*sides, _feathered(tiling), self.unet.downscale)) if self.start_point == "lr" else 0
+        return steps * tiles + encoding + decodings * len(
+            plan_tiles(*sides, _feathered(tiling), self.unet.downscale)
         )
 
     def predict(
@@ -191,9 +268,9 @@ class Restorer:
     def _check(
         self, lr: torch.Tensor, psr_weight: float, start_point: str, positions: Sequence[tuple[int, int]] | None
     ) -> None:
-        if any(side % self.size_multiple for side in lr.shape[-2:]):
-            size = f"{lr.shape[-1]}×{lr.shape[-2]}"
-            raise ValueError(f"image is {size}; its sides must be multiples of {self.size_multiple}")
+        multiple = self.vae_scale_factor
+        if any(side % multiple for side in lr.shape[-2:]):
+            raise ValueError(f"image is {lr.shape[-1]}×{lr.shape[-2]}; its sides must be multiples of {multiple}")
         if not 0 <= psr_weight <= 1:
             raise ValueError(f"psr_weight is {psr_weight}; it must be 0 to 1")
         if start_point not in START_POINTS:
@@ -202,22 +279,63 @@ class Restorer:
             raise ValueError(f"positions has {len(positions)} entries for {len(lr)} pictures")
 
     def encode_image(self, picture: torch.Tensor) -> torch.Tensor:
-        """Representation tokens (N, L, D) of a picture (N, 3, H, W) in [0, 1]."""
+        """Representation tokens (N, L, D) of a picture (N, 3, H, W) in [0, 1], wherever it lies."""
         pixels = F.interpolate(picture.float(), (384, 384), mode="bicubic", align_corners=False)
+        return self.represent(imagenet_normalized(pixels))
+
+    def represent(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Representation tokens (N, L, D) of what the image encoder takes: (N, 3, 384, 384), ImageNet-normalised."""
         assert self.image_encoder is not None
-        return self.image_encoder(imagenet_normalized(pixels).to(picture.dtype)).to(picture.dtype)
+        self.offload.use("image_encoder")
+        return self.image_encoder(pixels.to(self.placement)).to(self.placement)
 
-    def encode_latents(self, picture: torch.Tensor, noise: Noise) -> torch.Tensor:
+    def encode_latents(
+        self,
+        picture: torch.Tensor,
+        noise: Noise,
+        tiling: Tiling | None = None,
+        on_tile: Callable[[], None] | None = None,
+    ) -> torch.Tensor:
         """Scaled latents of a picture (N, 3, H, W) in [0, 1], drawn from the posterior where it has a spread."""
-        posterior = self.vae.encode(picture * 2 - 1).latent_dist
-        latents = posterior.mode()
-        if hasattr(posterior, "std"):
-            latents = latents + posterior.std * noise(POSTERIOR_STEP)
-        return latents * self.vae.config["scaling_factor"]
+        factor = self.vae_scale_factor
+        sides = [side // factor for side in picture.shape[2:]]
+        spread_noise: torch.Tensor | None = None
+        self.offload.use("vae")
 
-    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """Scaled latents -> picture (N, 3, H, W), about [-1, 1]."""
-        return self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
+        def run(rows: slice, columns: slice) -> torch.Tensor:
+            nonlocal spread_noise
+            part = picture[..., _scaled(rows, factor), _scaled(columns, factor)].to(self.placement)
+            posterior = self.vae.encode(part * 2 - 1).latent_dist
+            latents = posterior.mode()
+            if hasattr(posterior, "std"):
+                spread_noise = noise(POSTERIOR_STEP) if spread_noise is None else spread_noise
+                latents = latents + posterior.std * spread_noise[..., rows, columns]
+            if on_tile is not None:
+                on_tile()
+            return latents * self.vae.config["scaling_factor"]
+
+        return blend(run, plan_tiles(sides[0], sides[1], _feathered(tiling), self.unet.downscale))
+
+    def decode_latents(
+        self,
+        latents: torch.Tensor,
+        tiling: Tiling | None = None,
+        on_tile: Callable[[], None] | None = None,
+        to: torch.device | None = None,
+    ) -> torch.Tensor:
+        """Scaled latents -> picture (N, 3, H, W), about [-1, 1], kept on the device `to`."""
+        factor = self.vae_scale_factor
+        self.offload.use("vae")
+
+        def run(rows: slice, columns: slice) -> torch.Tensor:
+            part = latents[..., _divided(rows, factor), _divided(columns, factor)]
+            picture = self.vae.decode(part / self.vae.config["scaling_factor"]).sample
+            if on_tile is not None:
+                on_tile()
+            return picture
+
+        height, width = latents.shape[2:]
+        return blend(run, plan_tiles(height, width, _feathered(tiling), self.unet.downscale, factor), to)
 
     @staticmethod
     def seeded_noise(seed: int, positions: Sequence[tuple[int, int]], shape: tuple[int, int, int]) -> Noise:
@@ -229,3 +347,18 @@ class Restorer:
             return torch.cat([positional_noise(seed, step, channels, rows, columns) for rows, columns in regions])
 
         return draw
+
+
+def _scaled(part: slice, factor: int) -> slice:
+    return slice(part.start * factor, part.stop * factor)
+
+
+def _divided(part: slice, factor: int) -> slice:
+    return slice(part.start // factor, part.stop // factor)
+
+
+def _feathered(tiling: Tiling | None) -> Tiling | None:
+    """The autoencoder's tiles are always feathered, whatever the window of the latents; they overlap by 16 at least."""
+    if tiling is None or tiling.window == "feather":
+        return tiling
+    return Tiling(tiling.size, max(tiling.overlap, min(16, tiling.size // 2)))

@@ -165,6 +165,6 @@ class UpBlock(Layers):
         for index, resnet in enumerate(self.resnets):
             hidden_states = resnet(torch.cat([hidden_states, skips.pop()], dim=1), temb)
             hidden_states = self.attend(index, hidden_states, text, image)
-        if self.upsamplers is not None:
-            hidden_states = self.upsamplers[0](hidden_states)
+        if self.upsamplers is not None:  # to the next skip's size: twice, or one less where the level above was odd
+            hidden_states = self.upsamplers[0](hidden_states, output_size=skips[-1].shape[2:])
         return hidden_states

@@ -9,11 +9,13 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
 from PIL import Image
 
 from addsr.diffusion.restorer import Noise, Restorer
-from addsr.diffusion.schedule import student_timesteps
+from addsr.diffusion.tiled import Tiling
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.controlnet import AddSRControlNet
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.output import OUTPUT_TYPES, RestorationOutput, to_output
+from addsr.prompts.compose import NEGATIVE_PROMPT
+from addsr.prompts.text import PromptEncoder
 
 
 class AddSRPipeline(DiffusionPipeline):
@@ -28,12 +30,14 @@ class AddSRPipeline(DiffusionPipeline):
         controlnet: brings the condition picture in; None where the U-Net takes it itself.
         text_encoder, tokenizer: CLIP; None for a model without text cross-attention.
         image_encoder: picture (N, 3, 384, 384), ImageNet-normalised -> tokens (N, L, D); None without them.
-        start_point, psr_weight, num_inference_steps, color_fix: defaults that belong to the weights, see Restorer.
+        start_point, psr_weight, num_inference_steps, color_fix, guidance_scale: defaults that belong to the weights, see
+            Restorer.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->controlnet->unet->vae"
     _optional_components = ["controlnet", "text_encoder", "tokenizer", "image_encoder"]  # noqa: RUF012 (diffusers' API)
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
+    sampler = "addsr"  # see Restorer
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class AddSRPipeline(DiffusionPipeline):
         psr_weight: float = 0.5,
         num_inference_steps: int = 4,
         color_fix: str = "adain",
+        guidance_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -64,6 +69,7 @@ class AddSRPipeline(DiffusionPipeline):
             psr_weight=psr_weight,
             num_inference_steps=num_inference_steps,
             color_fix=color_fix,
+            guidance_scale=guidance_scale,
         )
 
     @property
@@ -80,6 +86,8 @@ class AddSRPipeline(DiffusionPipeline):
             psr_weight=self.config["psr_weight"],
             num_inference_steps=self.config["num_inference_steps"],
             color_fix=self.config["color_fix"],
+            sampler=self.sampler,
+            guidance_scale=self.config["guidance_scale"],
         )
 
     @torch.no_grad()
@@ -90,12 +98,16 @@ class AddSRPipeline(DiffusionPipeline):
         *,
         num_inference_steps: int | None = None,
         psr_weight: float | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         conditioning_scale: float = 1.0,
         start_point: str | None = None,
         seed: int = 0,
         positions: Sequence[tuple[int, int]] | None = None,
         noise: Noise | None = None,
+        tiling: Tiling | None = None,
         prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
         image_encoder_hidden_states: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -106,16 +118,21 @@ class AddSRPipeline(DiffusionPipeline):
 
         Args:
             image: the degraded picture, already at its final size: PIL, float array (N, H, W, 3) or tensor (N, 3, H, W)
-                in [0, 1]; sides multiples of `restorer.size_multiple`.
+                in [0, 1]; sides multiples of `restorer.vae_scale_factor`.
             prompt: where there is a text encoder; one for all, or one a picture. Default: the empty prompt.
-            num_inference_steps: 1 to 4 of the timesteps 999, 749, 499, 249. Default: the model's own.
+            num_inference_steps: 1 to 4 of the timesteps 999, 749, 499, 249 (SeeSR's sampler: 1 to 999). Default: the
+                model's own.
             psr_weight: 0 to 1, weight of the last prediction in the condition from the second step on.
+            guidance_scale: of classifier-free guidance, where there is text; 1 for none.
+            negative_prompt: what guidance leads away from. Default: SeeSR's.
             conditioning_scale: multiplies the ControlNet's residuals.
             start_point: `lr` or `noise`.
             seed: of all noise, which depends on it, the step and the position only.
             positions: (top, left) in latents of each picture within a larger one, for tiles; default (0, 0).
             noise: overrides the seeded noise: called with the step (0 first latents, 1.. later, -1 the VAE's posterior).
-            prompt_embeds, image_encoder_hidden_states: computed beforehand, instead of by the encoders.
+            tiling: cut the networks' evaluations into tiles, for pictures that are too large to run whole.
+            prompt_embeds, negative_prompt_embeds, image_encoder_hidden_states: computed beforehand, instead of by the
+                encoders.
             output_type: see RestorationOutput.
             return_dict: False for a plain tuple.
             callback_on_step_end: called as (pipeline, step, timestep, {"latents": x0}); may return a new "latents".
@@ -132,33 +149,41 @@ class AddSRPipeline(DiffusionPipeline):
         lr = self.prepare_image(image)  # (N, 3, f·H, f·W) in [0, 1]
 
         # 2. Text (N, 77, D)
+        restorer = self.restorer
+        scale = restorer.guidance_scale if guidance_scale is None else guidance_scale
         if prompt_embeds is None and self.text_encoder is not None:
             prompt_embeds = self.encode_prompt(prompt or "", len(lr))
+        if negative_prompt_embeds is None and self.text_encoder is not None and scale != 1:
+            negative = NEGATIVE_PROMPT if negative_prompt is None else negative_prompt
+            negative_prompt_embeds = self.encode_prompt(negative, len(lr))
 
         # 3. Steps
         def after_step(step: int, x0: torch.Tensor) -> torch.Tensor | None:
             if callback_on_step_end is None:
                 return None
-            timestep = student_timesteps(step + 1)[-1]
+            timestep = timesteps[step]
             return callback_on_step_end(self, step, timestep, {"latents": x0}).get("latents")
 
-        restorer = self.restorer
+        timesteps = restorer.timesteps(num_inference_steps)
         x0 = restorer(
             lr,
             num_inference_steps=num_inference_steps,
             psr_weight=psr_weight,
+            guidance_scale=guidance_scale,
             conditioning_scale=conditioning_scale,
             start_point=start_point,
             seed=seed,
             positions=positions,
             noise=noise,
+            tiling=tiling,
             prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
             image_encoder_hidden_states=image_encoder_hidden_states,
             callback=after_step,
         )
 
         # 4. Picture
-        images = x0 if output_type == "latent" else to_output(restorer.decode_latents(x0) / 2 + 0.5, output_type)
+        images = x0 if output_type == "latent" else to_output(restorer.decode_latents(x0, tiling) / 2 + 0.5, output_type)
         self.maybe_free_model_hooks()
         return RestorationOutput(images=images) if return_dict else (images,)
 
@@ -175,10 +200,8 @@ class AddSRPipeline(DiffusionPipeline):
         return image.to(self._execution_device)
 
     def encode_prompt(self, prompt: str | Sequence[str], count: int) -> torch.Tensor:
-        """Last hidden state of CLIP, (count, 77, D), padded with the tokenizer's pad token, without attention mask."""
+        """Prompts -> (count, 77, D), see PromptEncoder."""
         prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
         if len(prompts) != count:
             raise ValueError(f"prompt has {len(prompts)} entries for {count} pictures")
-        length = self.tokenizer.model_max_length
-        tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
+        return PromptEncoder(self.text_encoder, self.tokenizer)(prompts)

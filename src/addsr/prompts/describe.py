@@ -1,0 +1,106 @@
+"""What a Stable-Diffusion-size model is told of a photo, computed once for the whole of it."""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+from addsr.diffusion.restorer import Restorer
+from addsr.errors import AddSRError
+from addsr.image.normalize import imagenet_normalized
+from addsr.prompts.compose import ADDED_PROMPTS, NEGATIVE_PROMPT, compose_prompt
+from addsr.prompts.text import PromptEncoder
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """The words of a restoration.
+
+    Attributes:
+        prompt: the user's own.
+        tags: recognise tags, where the model has a tagger, and put them first.
+        added_prompt, negative_prompt: None for the papers' own.
+    """
+
+    prompt: str = ""
+    tags: bool = True
+    added_prompt: str | None = None
+    negative_prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """Text embeddings (1, 77, D) and representation tokens (1, L, D'); None where the model has no such attention."""
+
+    prompt: str = ""
+    tags: list[str] = field(default_factory=list)
+    prompt_embeds: torch.Tensor | None = None
+    negative_prompt_embeds: torch.Tensor | None = None
+    image_encoder_hidden_states: torch.Tensor | None = None
+
+
+class Describer:
+    """Tags, prompts and tokens of photos for one model.
+
+    Args:
+        restorer: whose image encoder represents the photo (and, if it is a Tagger, names what it shows).
+        encode_prompt: None for a model without text attention.
+    """
+
+    def __init__(self, restorer: Restorer, encode_prompt: PromptEncoder | None = None) -> None:
+        self.restorer, self.encode_prompt = restorer, encode_prompt
+
+    @property
+    def recognises_tags(self) -> bool:
+        """Whether the model has a tagger."""
+        return hasattr(self.restorer.image_encoder, "tags")
+
+    @torch.no_grad()
+    def represent(self, lr: torch.Tensor, antialias: bool) -> torch.Tensor | None:
+        """Representation tokens of the LR photo (3, h, w) in [0, 1], at its own size, squeezed to the encoder's square."""
+        if self.restorer.image_encoder is None:
+            return None
+        side = 384
+        pixels = F.interpolate(lr[None], (side, side), mode="bilinear", align_corners=False, antialias=antialias)
+        return self.restorer.represent(imagenet_normalized(pixels))
+
+    def tags(self, lr: torch.Tensor) -> list[str]:
+        """The tags of a photo (3, h, w) in [0, 1].
+
+        Raises:
+            AddSRError: for a model without tagger.
+        """
+        if not self.recognises_tags:
+            raise AddSRError("this model recognises no tags; the published SD-2-size ones do")
+        tokens = self.represent(lr, antialias=True)
+        return self.restorer.image_encoder.tags(tokens)[0]  # pyright: ignore
+
+    @torch.no_grad()
+    def __call__(
+        self, lr: torch.Tensor, options: PromptOptions, guidance_scale: float, *, antialias: bool = True
+    ) -> Description:
+        """Describe a photo.
+
+        Args:
+            lr: (3, h, w) in [0, 1], not enlarged.
+            options: the words.
+            guidance_scale: the negative prompt is encoded only where it is not 1.
+            antialias: filter a photo larger than the encoder's square before squeezing it; the released code does not.
+        """
+        tokens = self.represent(lr, antialias)
+        if self.encode_prompt is None:
+            return Description(image_encoder_hidden_states=tokens)
+        tags = self.restorer.image_encoder.tags(tokens)[0] if options.tags and self.recognises_tags else []  # pyright: ignore
+        added = ADDED_PROMPTS[self.restorer.sampler] if options.added_prompt is None else options.added_prompt
+        prompt = compose_prompt(tags, options.prompt, added)
+        self.restorer.offload.use("text_encoder")
+        negative = None
+        if guidance_scale != 1:
+            negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
+        return Description(
+            prompt,
+            tags,
+            self.encode_prompt([prompt]),
+            None if negative is None else self.encode_prompt([negative]),
+            tokens,
+        )
