@@ -1,28 +1,25 @@
 """From a model's name, folder or hub id to an Upscaler."""
 
 import hashlib
-import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from torch import nn
 
 from addsr.bundled import bundled_models
+from addsr.checkpoints.fit import put_weights
+from addsr.checkpoints.published import Beside, ModelFiles, is_published, locate
+from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import schedule_from_config
 from addsr.errors import ModelError
+from addsr.prompts.describe import Describer
 from addsr.runtime.device import choose_device, choose_precision
+from addsr.runtime.offload import Offload
 from addsr.upscaler import Upscaler
 
-_NETWORKS = {
-    "AddSRUNet": "addsr.models.unet",
-    "AddSRControlNet": "addsr.models.controlnet",
-    "PixelShuffleAutoencoder": "addsr.models.autoencoder",
-    "AutoencoderKL": "diffusers",
-}
+HASHES = "SHA256SUMS"  # what `addsr convert` writes beside the weights
 
 
 def find_model(name: str | Path) -> Path:
@@ -36,9 +33,9 @@ def find_model(name: str | Path) -> Path:
         return bundled[str(name)]
     folder = Path(name)
     if folder.is_dir():
-        if (folder / "model_index.json").is_file():
+        if (folder / "model_index.json").is_file() or is_published(folder):
             return folder
-        raise ModelError(f"{folder}: no model_index.json in the folder, so it holds no model")
+        raise ModelError(f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model")
     parts = str(name).split("/")
     if len(parts) == 2 and all(parts):
         from huggingface_hub import snapshot_download
@@ -54,9 +51,13 @@ def find_model(name: str | Path) -> Path:
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 over the names and contents of all safetensors files of a model."""
+    """SHA-256 over the names and contents of all weight files of a model, or over the hashes that came with it."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
+    if (folder / HASHES).is_file():
+        digest.update((folder / HASHES).read_bytes())
+        return digest.hexdigest()
+    weights = (path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin"))
+    for path in sorted(weights):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -64,54 +65,100 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load_restorer(folder: Path) -> Restorer:
-    """The networks of a folder written by AddSRPipeline.save_pretrained, in float32 on the CPU.
+def load_restorer(files: ModelFiles, dtype: torch.dtype = torch.float32) -> Restorer:
+    """The networks of a model, on the CPU in the given precision.
 
     It does without `AddSRPipeline.from_pretrained`, as importing diffusers' pipelines takes longer than restoring a photo.
 
     Raises:
         ModelError: if a file is missing, damaged or of another kind.
     """
+    schedule = read_json(files.parts["scheduler"] / "scheduler_config.json")
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        if index["_class_name"] != "AddSRPipeline":
-            raise ModelError(f"{folder}: holds a {index['_class_name']}, not an AddSRPipeline")
-        schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         alphas_cumprod, prediction_type = schedule_from_config(schedule)
-        if missing := [name for name in ("unet", "vae") if not index.get(name) or index[name][1] is None]:
-            raise ModelError(f"{folder}: model_index.json names no {missing[0]}")
-        if extra := [name for name in ("text_encoder", "image_encoder") if index.get(name) and index[name][1]]:
-            raise ModelError(f"{folder}: the model has a {extra[0]}, which AddSRPipeline runs but Upscaler not yet")
-        networks = {name: _load_network(folder, name, index.get(name)) for name in ("unet", "vae", "controlnet")}
-        defaults = {name: index[name] for name in ("start_point", "psr_weight", "num_inference_steps", "color_fix")}
         return Restorer(
-            networks.pop("unet"), networks.pop("vae"), alphas_cumprod, prediction_type, **networks, **defaults
+            _network(files, "unet", dtype),
+            _network(files, "vae", dtype),
+            alphas_cumprod,
+            prediction_type,
+            controlnet=_network(files, "controlnet", dtype),
+            image_encoder=_network(files, "image_encoder", dtype),
+            sampler=files.sampler,
+            **files.defaults,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{folder}: the model cannot be loaded ({lines[0]})") from error
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{files.folder}: the model cannot be loaded ({error})") from error
 
 
-def _load_network(folder: Path, name: str, entry: list[str | None] | None) -> Any:
-    """A component by its entry in model_index.json: [module, class]; only classes of this table are ever imported."""
-    if not entry or entry[1] is None:
+def _network(files: ModelFiles, part: str, dtype: torch.dtype) -> Any:
+    """One component; only classes that are named here are ever imported."""
+    from addsr.checkpoints import stable_diffusion
+
+    if part == "image_encoder" and "ram" in files.parts:
+        from addsr.checkpoints.ram import load_released_tagger
+
+        return load_released_tagger(files.parts["ram"], files.parts["dape"], dtype)
+    if part not in files.parts:
         return None
-    if entry[1] not in _NETWORKS:
-        raise ModelError(f"{folder}: {name} is a {entry[1]}; expected one of {', '.join(_NETWORKS)}")
-    network_class = getattr(import_module(_NETWORKS[entry[1]]), entry[1])
-    config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
-    network = network_class.from_config(config)
-    network.load_state_dict(load_file(folder / name / "diffusion_pytorch_model.safetensors"))
-    return network.eval()
+    folder = files.parts[part]
+    published = {"unet": "AddSRUNet", "controlnet": "AddSRControlNet", "vae": "AutoencoderKL"}
+    kind = files.classes.get(part) or published[part]
+    if kind == "AddSRUNet":
+        return stable_diffusion.load_unet(folder, dtype, files.overlay)
+    if kind == "AddSRControlNet":
+        return stable_diffusion.load_controlnet(folder, dtype)
+    if kind == "AutoencoderKL":
+        return stable_diffusion.load_vae(folder, dtype)
+    if kind == "PixelShuffleAutoencoder":
+        from addsr.models.autoencoder import PixelShuffleAutoencoder
+
+        try:
+            with torch.device("meta"):
+                vae = PixelShuffleAutoencoder.from_config(read_json(folder / "config.json"))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{folder}: config.json describes no {kind} ({error})") from error
+        put_weights(vae, read_tensors(folder / stable_diffusion.NETWORK_FILES[0], dtype), folder)
+        return vae.eval()  # pyright: ignore
+    if kind == "Tagger":
+        from addsr.models.tagger import Tagger
+
+        return Tagger.from_pretrained(folder, torch_dtype=dtype)
+    known = (*published.values(), "PixelShuffleAutoencoder", "Tagger")
+    raise ModelError(f"{files.folder}: {part} is a {kind}; expected one of {', '.join(known)}")
 
 
-def load(name: str | Path = "compact", device: str = "auto", precision: str = "auto") -> Upscaler:
+def load_describer(files: ModelFiles, restorer: Restorer, dtype: torch.dtype) -> Describer | None:
+    """What tells the networks of a photo in words and tokens; None for a model without text and image encoder."""
+    from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer
+
+    if "text_encoder" not in files.parts:
+        return None if restorer.image_encoder is None else Describer(restorer)
+    from addsr.prompts.text import PromptEncoder
+
+    if "tokenizer" not in files.parts:
+        raise ModelError(f"{files.folder}: the model has a text encoder and no tokenizer")
+    text_encoder = load_text_encoder(files.parts["text_encoder"], dtype)
+    return Describer(restorer, PromptEncoder(text_encoder, load_tokenizer(files.parts["tokenizer"])))
+
+
+def load(
+    name: str | Path = "compact",
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    beside: Beside | None = None,
+    offload: bool = False,
+    compile: bool = False,
+) -> Upscaler:
     """Load a model, ready to restore photos. Nothing is downloaded.
 
     Args:
-        name: a bundled model, a folder, or the id of a hub repository in the local cache.
+        name: a bundled model; a folder, ours or as AddSR and SeeSR publish theirs; or a hub id in the local cache.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, `fp32`, `bf16` or `fp16`; auto takes bf16 only where the hardware computes it.
+        beside: where the parts of a published model lie that are not in its folder.
+        offload: keep on the device only the networks in use.
+        compile: fuse the U-Net and ControlNet by torch.compile: minutes at the start, faster afterwards.
 
     Raises:
         ModelError: if the model is unknown or damaged.
@@ -120,6 +167,26 @@ def load(name: str | Path = "compact", device: str = "auto", precision: str = "a
     folder = find_model(name)
     target = choose_device(device)
     dtype = choose_precision(precision, target)
-    restorer = load_restorer(folder)
-    restorer.to(target, dtype, memory_format=torch.channels_last)
-    return Upscaler(restorer, str(name), weights_sha256(folder))
+    files = locate(folder, beside)
+    restorer = load_restorer(files, dtype)
+    describer = load_describer(files, restorer, dtype)
+    text_encoder = None if describer is None or describer.encode_prompt is None else describer.encode_prompt.text_encoder
+    # On a CPU the large networks stay as their file has them: mapped into memory, read as they are used, never copied.
+    last = restorer.networks if restorer.is_local or target.type != "cpu" else [restorer.vae]
+    for network in last:
+        nn.Module.to(network, memory_format=torch.channels_last)
+    if offload and target.type != "cpu":
+        denoiser = [network for network in (restorer.unet, restorer.controlnet) if network is not None]
+        groups = {"vae": [restorer.vae], "denoiser": denoiser}
+        groups |= {"image_encoder": [restorer.image_encoder]} if restorer.image_encoder is not None else {}
+        groups |= {"text_encoder": [text_encoder]} if text_encoder is not None else {}
+        restorer.offload = Offload(groups, target)
+    else:
+        restorer.to(target)
+        if text_encoder is not None:
+            nn.Module.to(text_encoder, target)
+    if compile:
+        for network in (restorer.unet, restorer.controlnet):
+            if network is not None:
+                network.compile(dynamic=False)
+    return Upscaler(restorer, str(name), lambda: weights_sha256(folder), describer)

@@ -1,8 +1,8 @@
-"""Upscaler: any picture in, a restored and enlarged one out. Sizes, tiles, colour and transparency are its business."""
+"""Upscaler: any picture in, a restored and enlarged one out. Sizes, words, colour and transparency are its business."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,26 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.restorer import START_POINTS, Restorer
+from addsr.diffusion.tiled import Tiling
 from addsr.errors import AddSRError, InputImageError
 from addsr.image.color import COLOR_FIXES, fix_color
+from addsr.image.conditioning import MODEL_SCALE, conditioning_picture, fitted
 from addsr.image.picture import Picture, from_array
 from addsr.image.read import read_picture, read_pil
 from addsr.image.resize import resize, resize_region
 from addsr.image.tiling import AxisTile, plan_axis
 from addsr.image.transparency import fill_clear
+from addsr.prompts.describe import Describer, Description
+from addsr.prompts.options import PromptOptions
 from addsr.runtime.device import is_out_of_memory
 
-MODEL_SCALE = 4  # the factor that the models are trained for
 MAX_OUTPUT_PIXELS = 1_000_000_000
-AUTO_TILE, MIN_TILE = 1024, 128  # output pixels along a side
+MIN_TILE = 128  # output pixels along a side
 OVERLAP = 128  # output pixels that neighbouring tiles share
+COMPAT = ("paper", "released")
+RELEASED_PSR_WEIGHT = 0.4  # the command's own option never reached the released pipeline
+RELEASED_TILE, RELEASED_OVERLAP = 96, 4  # latents, of SeeSR
 
 Photo = str | Path | Image.Image | np.ndarray
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
@@ -41,6 +47,10 @@ class RestoreOptions:
         psr_weight: 0 to 1, prediction-based self-refinement from the second step on.
         tile: side of the tiles in output pixels; None chooses.
         color_fix: `wavelet`, `adain` or `none`.
+        words: prompt and tags, for a model with text.
+        guidance_scale: of classifier-free guidance, for a model with text; 1 for none.
+        start_point: `lr` or `noise`.
+        compat: `paper`, or `released` for what the published inference does otherwise, see docs/published.md.
     """
 
     scale: float = 4.0
@@ -49,18 +59,36 @@ class RestoreOptions:
     psr_weight: float | None = None
     tile: int | None = None
     color_fix: str | None = None
+    words: PromptOptions = field(default_factory=PromptOptions)
+    guidance_scale: float | None = None
+    start_point: str | None = None
+    compat: str = "paper"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale >= 1):
             raise AddSRError(f"scale is {self.scale:g}; it must be 1 or more")
-        if self.steps is not None and not 1 <= self.steps <= 4:
-            raise AddSRError(f"steps is {self.steps}; it must be 1 to 4")
         if self.psr_weight is not None and not 0 <= self.psr_weight <= 1:
             raise AddSRError(f"psr_weight is {self.psr_weight:g}; it must be 0 to 1")
         if self.tile is not None and self.tile < MIN_TILE:
             raise AddSRError(f"tile is {self.tile}; it must be at least {MIN_TILE}")
         if self.color_fix is not None and self.color_fix not in COLOR_FIXES:
             raise AddSRError(f"color_fix is {self.color_fix!r}; it must be one of {', '.join(COLOR_FIXES)}")
+        if self.guidance_scale is not None and not (math.isfinite(self.guidance_scale) and self.guidance_scale >= 0):
+            raise AddSRError(f"guidance_scale is {self.guidance_scale:g}; it must be 0 or more")
+        if self.start_point is not None and self.start_point not in START_POINTS:
+            raise AddSRError(f"start_point is {self.start_point!r}; it must be one of {', '.join(START_POINTS)}")
+        if self.compat not in COMPAT:
+            raise AddSRError(f"compat is {self.compat!r}; it must be one of {', '.join(COMPAT)}")
+
+    def check(self, sampler: str) -> None:
+        """Whether a sampler can do it.
+
+        Raises:
+            AddSRError: for a number of steps that it does not have.
+        """
+        most = 4 if sampler == "addsr" else 999
+        if self.steps is not None and not 1 <= self.steps <= most:
+            raise AddSRError(f"steps is {self.steps}; it must be 1 to {most}")
 
 
 class Upscaler:
@@ -69,11 +97,26 @@ class Upscaler:
     Args:
         restorer: the model, with the defaults that belong to its weights.
         name: how the model is called in messages and metadata.
-        sha256: of its weights.
+        sha256: of its weights, or what computes it (gigabytes take a while) when it is first asked for.
+        describer: what tells the networks of a photo in words and tokens; None for a model without.
     """
 
-    def __init__(self, restorer: Restorer, name: str, sha256: str = "") -> None:
-        self.restorer, self.name, self.sha256 = restorer, name, sha256
+    def __init__(
+        self,
+        restorer: Restorer,
+        name: str,
+        sha256: str | Callable[[], str] = "",
+        describer: Describer | None = None,
+    ) -> None:
+        self.restorer, self.name, self.describer = restorer, name, describer
+        self._sha256 = sha256
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights."""
+        if not isinstance(self._sha256, str):
+            self._sha256 = self._sha256()
+        return self._sha256
 
     def __call__(
         self,
@@ -85,12 +128,20 @@ class Upscaler:
         psr_weight: float | None = None,
         tile: int | None = None,
         color_fix: str | None = None,
+        prompt: str = "",
+        tags: bool = True,
+        added_prompt: str | None = None,
+        negative_prompt: str | None = None,
+        guidance_scale: float | None = None,
+        start_point: str | None = None,
+        compat: str = "paper",
         progress: Progress | None = None,
     ) -> Image.Image:
         """Restore one photo.
 
         Args:
             photo: a path, a PIL image of any mode, or an array (H, W[, 1 to 4]), uint8 or float in [0, 1].
+            prompt, tags, added_prompt, negative_prompt: words for a model with text, see PromptOptions.
             progress: called after each tile.
             (others): see RestoreOptions.
 
@@ -102,7 +153,10 @@ class Upscaler:
             InputImageError: if the photo cannot be read or is too large.
             AddSRError: for an option out of its range.
         """
-        options = RestoreOptions(scale, steps, seed, psr_weight, tile, color_fix)
+        words = PromptOptions(prompt, tags, added_prompt, negative_prompt)
+        options = RestoreOptions(
+            scale, steps, seed, psr_weight, tile, color_fix, words, guidance_scale, start_point, compat
+        )
         if isinstance(photo, np.ndarray):
             picture = from_array(photo)
         elif isinstance(photo, Image.Image):
@@ -120,9 +174,31 @@ class Upscaler:
             "scale": options.scale,
             "steps": options.steps or model.num_inference_steps,
             "seed": options.seed,
-            "psr_weight": model.psr_weight if options.psr_weight is None else options.psr_weight,
+            "psr_weight": self._psr_weight(options),
             "color_fix": options.color_fix or model.color_fix,
+            **({} if self.describer is None else self._made_by_words(options)),
         }
+
+    def _made_by_words(self, options: RestoreOptions) -> dict[str, Any]:
+        words = options.words
+        return {
+            "guidance_scale": self._guidance_scale(options),
+            "prompt": words.prompt,
+            "tags": words.tags,
+            "added_prompt": words.added_prompt,
+            "negative_prompt": words.negative_prompt,
+            "start_point": options.start_point or self.restorer.start_point,
+            "compat": options.compat,
+        }
+
+    def _psr_weight(self, options: RestoreOptions) -> float:
+        if options.psr_weight is not None:
+            return options.psr_weight
+        released = options.compat == "released" and self.restorer.sampler == "addsr" and not self.restorer.is_local
+        return RELEASED_PSR_WEIGHT if released else self.restorer.psr_weight
+
+    def _guidance_scale(self, options: RestoreOptions) -> float:
+        return self.restorer.guidance_scale if options.guidance_scale is None else options.guidance_scale
 
     @staticmethod
     def output_size(picture: Picture, scale: float) -> tuple[int, int]:
@@ -141,6 +217,7 @@ class Upscaler:
 
     def restore(self, picture: Picture, options: RestoreOptions, progress: Progress | None = None) -> Picture:
         """Restore a decoded picture; see __call__."""
+        options.check(self.restorer.sampler)
         size = self.output_size(picture, options.scale)
         pixels = picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha)
         pixels = self._restore_planes(pixels, size, options, progress)
@@ -151,7 +228,8 @@ class Upscaler:
 
     def _restore_alpha(self, alpha: torch.Tensor, size: tuple[int, int], options: RestoreOptions) -> torch.Tensor:
         """As a grey picture; what is wholly opaque or wholly clear, with its surroundings, stays exactly so."""
-        restored = self._restore_planes(alpha.expand(3, -1, -1), size, replace(options, color_fix="wavelet"), None)
+        plain = replace(options, color_fix="wavelet", words=PromptOptions(tags=False))
+        restored = self._restore_planes(alpha.expand(3, -1, -1), size, plain, None)
         restored = restored.mean(0, keepdim=True).clamp(0, 1)
         highest = F.max_pool2d(alpha[None], 5, 1, 2)[0]
         lowest = -F.max_pool2d(-alpha[None], 5, 1, 2)[0]
@@ -163,48 +241,116 @@ class Upscaler:
         self, lr: torch.Tensor, size: tuple[int, int], options: RestoreOptions, progress: Progress | None
     ) -> torch.Tensor:
         """(3, h, w) -> (3, *size). The model enlarges by 4; other factors resample its result, or its input beyond 4."""
+        description = None
+        if self.describer is not None:
+            scale, released = self._guidance_scale(options), options.compat == "released"
+            description = self.describer(lr, options.words, scale, antialias=not released)
         if options.scale > MODEL_SCALE:
             lr = resize(lr, (-(-size[0] // MODEL_SCALE), -(-size[1] // MODEL_SCALE))).clamp(0, 1)
-        restored = self._run_in_full_range(lr, options, progress)
+        if self.restorer.is_local:
+            condition, restored = lr, self._run_safely(_Run(lr, options, progress, None))
+        else:
+            condition = conditioning_picture(lr, self.restorer.vae_scale_factor, released=options.compat == "released")
+            restored = self._run_safely(_Run(condition, options, progress, description))
         kind = options.color_fix or self.restorer.color_fix
         full = (restored.shape[1], restored.shape[2])
-        fix_color(restored, lambda rows: resize_region(lr, full, rows, slice(0, full[1])).clamp(0, 1), kind)
+        exact = self.restorer.is_local or options.compat != "released"
+        if not exact:
+            restored.mul_(255).round_().div_(255)  # the released colour fix takes 8-bit pictures
+        fix_color(restored, lambda rows: resize_region(condition, full, rows, slice(0, full[1])).clamp(0, 1), kind)
+        if not exact:
+            restored.clamp_(0, 1).mul_(255).floor_().div_(255)  # and cuts off what is between two levels
+        if not self.restorer.is_local:  # what was padded, or enlarged beyond the factor, goes again
+            restored = fitted(restored, lr, released=options.compat == "released")
         return resize(restored.clamp_(0, 1), size).clamp_(0, 1)
 
-    def _run_in_full_range(self, lr: torch.Tensor, options: RestoreOptions, progress: Progress | None) -> torch.Tensor:
-        """Run the tiles; where half precision overflows, the whole picture once more in float32."""
+    def _run_safely(self, run: "_Run") -> torch.Tensor:
+        """Run; where half precision overflows, the whole picture once more in float32."""
         try:
-            return self._run_with_less_memory(lr, options, progress)
+            return self._run_with_less_memory(run)
         except _NotFiniteError:
             dtype = self.restorer.placement.dtype
         self.restorer.to(torch.float32)
         try:
-            return self._run_with_less_memory(lr, options, progress)
+            return self._run_with_less_memory(run)
         except _NotFiniteError:
             message = "the model gave values that are not finite, in float32 too; its weights are damaged"
             raise AddSRError(message) from None
         finally:
             self.restorer.to(dtype)
 
-    def _run_with_less_memory(
-        self, lr: torch.Tensor, options: RestoreOptions, progress: Progress | None
-    ) -> torch.Tensor:
-        """Run the tiles; where the memory does not suffice, smaller ones."""
-        tile = AUTO_TILE
-        if options.tile is not None:  # in output pixels; the model's own are finer where its result is shrunk
-            tile = round(options.tile * max(1.0, MODEL_SCALE / options.scale))
+    def _run_with_less_memory(self, run: "_Run") -> torch.Tensor:
+        """Run; where the memory does not suffice, in smaller tiles."""
+        tile, smallest = self.tile_sides(run.options)
         while True:
             try:
-                return self._run_tiles(lr, tile, options, progress)
+                if self.restorer.is_local:
+                    return self._run_tiles(run.picture, tile, run.options, run.progress)
+                return self._run_whole(run, tile)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # outside the handler: the traceback would keep the tensors alive
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if tile <= MIN_TILE:
+            if tile <= smallest:
                 raise AddSRError(f"out of memory even with tiles of {tile} pixels; use --device cpu")
-            tile = max(MIN_TILE, tile // 2)
+            tile = max(smallest, tile // 2)
+
+    def tile_sides(self, options: RestoreOptions) -> tuple[int, int]:
+        """Side of the tiles in pixels of the model's own result, and the smallest that memory may force them to."""
+        chosen, smallest = (1024, MIN_TILE) if self.restorer.is_local else (768, 256)
+        if options.tile is not None:  # in output pixels; the model's own are finer where its result is shrunk
+            chosen = round(options.tile * max(1.0, MODEL_SCALE / options.scale))
+        return chosen, min(chosen, smallest)
+
+    def tiling(self, tile: int, options: RestoreOptions) -> Tiling:
+        """How a model that is not local cuts its networks' evaluations, for tiles of so many pixels."""
+        factor = self.restorer.vae_scale_factor
+        side = max(tile // factor, 1)
+        if options.compat == "released" and self.restorer.sampler == "ancestral":
+            return Tiling(side if options.tile else RELEASED_TILE, RELEASED_OVERLAP, "gaussian")
+        coarsest = self.restorer.unet.downscale
+        side = -(-side // coarsest) * coarsest
+        return Tiling(side, min(OVERLAP // factor, side // 2) // coarsest * coarsest or side // 2)
+
+    @torch.no_grad()
+    def _run_whole(self, run: "_Run", tile: int) -> torch.Tensor:
+        """All steps over the whole picture, each evaluation of the networks in tiles; float32 on the CPU."""
+        restorer, options, condition = self.restorer, run.options, run.picture
+        height, width = condition.shape[1:]
+        tiling = self.tiling(tile, options)
+        restorer.offload.use("denoiser")
+        done = 0
+
+        def on_tile() -> None:
+            nonlocal done
+            done += 1
+            if run.progress is not None:
+                run.progress(done, total)
+
+        context: dict[str, Any] = {}
+        if run.description is not None:
+            names = ("prompt_embeds", "negative_prompt_embeds", "image_encoder_hidden_states")
+            context = {name: getattr(run.description, name) for name in names}
+        weight = self._psr_weight(options)
+        start_point = options.start_point or restorer.start_point
+        total = restorer.tile_count(height, width, tiling, options.steps, weight, start_point)
+        x0 = restorer(
+            condition[None],
+            num_inference_steps=options.steps,
+            psr_weight=weight,
+            guidance_scale=self._guidance_scale(options),
+            start_point=start_point,
+            seed=options.seed,
+            tiling=tiling,
+            on_tile=on_tile,
+            **context,
+        )
+        restored = restorer.decode_latents(x0, tiling, on_tile, torch.device("cpu"))[0].float() / 2 + 0.5
+        if not bool(restored.isfinite().all()):
+            raise _NotFiniteError
+        return restored.clamp_(0, 1)
 
     def _run_tiles(
         self, lr: torch.Tensor, tile: int, options: RestoreOptions, progress: Progress | None
@@ -236,6 +382,7 @@ class Upscaler:
             condition[None],
             num_inference_steps=options.steps,
             psr_weight=options.psr_weight,
+            start_point=options.start_point,
             seed=options.seed,
             positions=[(row.start // factor, column.start // factor)],
         )
@@ -243,6 +390,16 @@ class Upscaler:
         if not bool(restored.isfinite().all()):
             raise _NotFiniteError
         return restored.clamp(0, 1).cpu()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One restoration: LR, or, for a model that is not local, its condition picture; options, progress, words."""
+
+    picture: torch.Tensor
+    options: RestoreOptions
+    progress: Progress | None
+    description: Description | None
 
 
 class _NotFiniteError(ArithmeticError):

@@ -69,7 +69,7 @@ def test_the_published_size_takes_every_key(golden, part):
         tagger = Tagger(**tagger_sizes(weights, "layout"))
         for name, value in Tagger().config.items():
             assert name.startswith("_") or tagger.config[name] == (list(value) if isinstance(value, tuple) else value)
-    tagger.put_published(weights, "layout", None)
+    tagger.put_published(weights, "layout")
     swin = sum(value.numel() for value in tagger.visual_encoder.parameters())
     assert swin == 195_198_516
 

@@ -29,27 +29,20 @@ def _some(keys: list[str]) -> str:
     return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
 
 
-def put_weights(
-    network: Any, tensors: Mapping[str, torch.Tensor], source: object, dtype: torch.dtype | None = None
-) -> None:
-    """Give a network (built on the meta device, perhaps) its weights, without a copy where the type is right already.
+def put_weights(network: Any, tensors: Mapping[str, torch.Tensor], source: object) -> None:
+    """Give a network (built on the meta device, perhaps) its weights, without copying them.
 
     Args:
         network: any module.
         tensors: by the network's own keys.
         source: what a message calls them.
-        dtype: of floating-point weights; None keeps that of the file.
 
     Raises:
         ModelError: unless every key and shape fits; the message lists what does not.
     """
     if lines := differences(network, tensors):
         raise ModelError(f"{source}: the weights do not fit {type(network).__name__}; " + "; ".join(lines))
-    converted = {
-        key: value if dtype is None or not value.is_floating_point() else value.to(dtype)
-        for key, value in tensors.items()
-    }
-    network.load_state_dict(converted, assign=True)
+    network.load_state_dict(dict(tensors), assign=True)
     for name, buffer in network.named_buffers():
         if buffer.is_meta:
             raise ModelError(f"{source}: {type(network).__name__} needs {name}, which no file brings")

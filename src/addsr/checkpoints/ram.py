@@ -23,7 +23,8 @@ def load_released_tagger(ram: Path, dape: Path | None, dtype: torch.dtype | None
     weights = released_weights(read_tensors(ram), {} if dape is None else read_tensors(dape), dape or ram)
     with torch.device("meta"):
         tagger = Tagger(**tagger_sizes(weights, ram))
-    tagger.put_published(weights, ram, dtype)
+    weights = {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in weights.items()}
+    tagger.put_published(weights, ram)
     for folder in (ram.parent, *(() if dape is None else (dape.parent,))):
         tagger.read_tags(folder)
     return tagger.eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from addsr.errors import ModelError
@@ -16,11 +16,15 @@ from addsr.errors import ModelError
 WRAPPERS = ("model", "state_dict", "module", "teacher")  # keys under which releases nest their weights
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, mapped into memory where the format allows it.
+PART = 1 << 28  # bytes converted at a time: a file twice the size of its converted weights never lies in memory whole
+
+
+def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, mapped into memory where nothing has to be converted.
 
     Args:
         path: `.safetensors`, or a pickle (`.bin`, `.pth`, `.pt`, `.ckpt`), which is read with `weights_only=True`.
+        dtype: of floating-point tensors; None keeps the file's.
 
     Raises:
         ModelError: if the file is missing, truncated, holds no tensors, or holds anything but tensors and plain values.
@@ -29,7 +33,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{path}: no such file")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return _read_safetensors(path, dtype)
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"{path}: damaged or truncated ({_first_line(error)})") from error
     try:
@@ -48,7 +52,31 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     tensors = {str(key): value for key, value in tensors.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise ModelError(f"{path}: holds no weights")
-    return tensors
+    return {key: _converted(value, dtype) for key, value in tensors.items()}
+
+
+def _converted(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
+
+
+def _read_safetensors(path: Path, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    tensors = load_file(path)
+    if all(_converted(value[:0] if value.ndim else value, dtype).dtype == value.dtype for value in tensors.values()):
+        return tensors
+    parts: list[list[str]] = [[]]
+    size = 0
+    for key, value in tensors.items():
+        size += value.nbytes
+        parts[-1].append(key)
+        if size >= PART:
+            parts.append([])
+            size = 0
+    del tensors
+    result: dict[str, torch.Tensor] = {}
+    for keys in parts:
+        with safe_open(path, "pt") as file:  # opened anew, as its pages stay in memory until it is closed
+            result |= {key: _converted(file.get_tensor(key), dtype) for key in keys}
+    return {key: value.clone() if value.dtype != dtype else value for key, value in result.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -75,6 +75,12 @@ class Restorer:
         return self.vae_scale_factor * self.unet.downscale
 
     @property
+    def memory_format(self) -> torch.memory_format:
+        """How the U-Net's weights lie in memory; pictures must lie likewise, or convolutions reorder them each time."""
+        last = self.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+        return torch.channels_last if last else torch.contiguous_format
+
+    @property
     def is_local(self) -> bool:
         """No statistics and no attention over space: away from its border a tile computes what the whole would."""
         config = self.unet.config
@@ -83,9 +89,14 @@ class Restorer:
 
     def to(self, *args: Any, **kwargs: Any) -> None:
         """Move or cast all networks, as nn.Module.to."""
-        for network in (self.unet, self.vae, self.controlnet, self.image_encoder):
-            if network is not None:
-                nn.Module.to(network, *args, **kwargs)  # diffusers' own version imports its offloading first: 2 seconds
+        for network in self.networks:
+            nn.Module.to(network, *args, **kwargs)  # diffusers' own version imports its offloading first: 2 seconds
+
+    @property
+    def networks(self) -> list[Any]:
+        """Those that are there."""
+        every = (self.unet, self.vae, self.controlnet, self.image_encoder)
+        return [network for network in every if network is not None]
 
     @property
     def placement(self) -> torch.Tensor:
@@ -145,7 +156,7 @@ class Restorer:
 
         # 2. Representation of the LR picture (N, L, D)
         if tiling is None:
-            lr = lr.to(self.placement).contiguous(memory_format=torch.channels_last)
+            lr = lr.to(self.placement).contiguous(memory_format=self.memory_format)
         if image_encoder_hidden_states is None and self.image_encoder is not None:
             image_encoder_hidden_states = self.encode_image(lr)
         positive, negative, first_tokens = (
@@ -176,8 +187,9 @@ class Restorer:
             self.offload.use("denoiser")
 
             def run(rows: slice, columns: slice) -> torch.Tensor:
-                part = latents[..., rows, columns]
+                part = latents[..., rows, columns].contiguous(memory_format=self.memory_format)
                 picture = condition[..., _scaled(rows, factor), _scaled(columns, factor)].to(part)
+                picture = picture.contiguous(memory_format=self.memory_format)
                 predicted = self.predict(part, timestep, picture, positive, tokens, conditioning_scale)
                 if guidance_scale != 1:
                     unguided = self.predict(part, timestep, picture, negative, tokens, conditioning_scale)
@@ -215,18 +227,21 @@ class Restorer:
         return list(student_timesteps(steps))
 
     def tile_count(
-        self, height: int, width: int, tiling: Tiling | None, num_inference_steps: int | None, psr_weight: float | None
+        self,
+        height: int,
+        width: int,
+        tiling: Tiling | None,
+        num_inference_steps: int | None,
+        psr_weight: float,
+        start_point: str,
     ) -> int:
-        """How often `on_tile` is called for a picture of so many pixels, its decoding included."""
-        factor, steps = self.vae_scale_factor, len(self.timesteps(num_inference_steps))
-        weight = self.psr_weight if psr_weight is None else psr_weight
-        decodings = steps if self.sampler != "ancestral" and weight else 1
-        sides = (height // factor, width // factor)
-        tiles = len(plan_tiles(*sides, tiling, self.unet.downscale))
-        encoding = len(plan_tiles(*sides, _feathered(tiling), self.unet.downscale)) if self.start_point == "lr" else 0
-        return steps * tiles + encoding + decodings * len(
-            plan_tiles(*sides, _feathered(tiling), self.unet.downscale)
-        )
+        """How often `on_tile` is called for a picture of so many pixels, its last decoding included."""
+        sides, steps = (height // self.vae_scale_factor, width // self.vae_scale_factor), self.timesteps
+        count = len(steps(num_inference_steps))
+        decodings = count if self.sampler == "addsr" and psr_weight else 1
+        evaluations = len(plan_tiles(*sides, tiling, self.unet.downscale))
+        codings = len(plan_tiles(*sides, _feathered(tiling), self.unet.downscale))
+        return count * evaluations + (decodings + (start_point == "lr")) * codings
 
     def predict(
         self,

@@ -181,7 +181,7 @@ class Tagger(ModelMixin, ConfigMixin):
         except ModelError as error:
             raise ModelError(f"{folder / TAG_FILE}: {error}") from None
 
-    def put_published(self, tensors: Mapping[str, torch.Tensor], source: object, dtype: torch.dtype | None) -> None:
+    def put_published(self, tensors: Mapping[str, torch.Tensor], source: object) -> None:
         """Take merged weights under their published names.
 
         Raises:
@@ -193,7 +193,7 @@ class Tagger(ModelMixin, ConfigMixin):
                 module.relative_position_index = relative_position_index(self.config["window_size"]).view(index.shape)
         computed = {key: value for key, value in self.state_dict().items() if key.endswith(COMPUTED)}
         learnt = {name: tensor for name, tensor in tensors.items() if not name.endswith(COMPUTED)}
-        put_weights(self, to_ours(learnt, self._names()) | computed, source, dtype)
+        put_weights(self, to_ours(learnt, self._names()) | computed, source)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write config, weights and tag lists; the other arguments of diffusers' are ignored."""
@@ -216,7 +216,8 @@ class Tagger(ModelMixin, ConfigMixin):
         with torch.device("meta"):
             tagger = cls.from_config(config)
         dtype = kwargs.get("torch_dtype")
-        tagger.put_published(read_tensors(folder / WEIGHTS), folder, dtype if isinstance(dtype, torch.dtype) else None)
+        dtype = dtype if isinstance(dtype, torch.dtype) else None
+        tagger.put_published(read_tensors(folder / WEIGHTS, dtype), folder)
         tagger.read_tags(folder)
         return tagger.eval()
 

@@ -9,23 +9,8 @@ from addsr.diffusion.restorer import Restorer
 from addsr.errors import AddSRError
 from addsr.image.normalize import imagenet_normalized
 from addsr.prompts.compose import ADDED_PROMPTS, NEGATIVE_PROMPT, compose_prompt
+from addsr.prompts.options import PromptOptions
 from addsr.prompts.text import PromptEncoder
-
-
-@dataclass(frozen=True)
-class PromptOptions:
-    """The words of a restoration.
-
-    Attributes:
-        prompt: the user's own.
-        tags: recognise tags, where the model has a tagger, and put them first.
-        added_prompt, negative_prompt: None for the papers' own.
-    """
-
-    prompt: str = ""
-    tags: bool = True
-    added_prompt: str | None = None
-    negative_prompt: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,183 @@
+"""Where the parts of a model lie: in one folder of ours, or as AddSR and SeeSR publish them, beside Stable Diffusion 2."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from addsr.checkpoints.catalogue import cached_folders, read_catalogue
+from addsr.checkpoints.reading import read_json
+from addsr.errors import ModelError
+
+KINDS = ("addsr", "seesr", "seesr-turbo")
+PIPELINES = {"AddSRPipeline": "addsr", "SeeSRPipeline": "ancestral"}  # and the sampler of each
+RAM_FILES = ("ram_swin_large_14m.safetensors", "ram_swin_large_14m.pth")
+DAPE_FILES = ("DAPE.safetensors", "DAPE.pth")
+BASE_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
+BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base", "sd-turbo")  # preferred among a folder's neighbours
+
+# The released inference; the paper's PSR weight is 0.5, see docs/published.md
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "addsr": {"num_inference_steps": 4, "psr_weight": 0.5, "guidance_scale": 1.0},
+    "seesr": {"num_inference_steps": 50, "psr_weight": 0.0, "guidance_scale": 5.5},
+    "seesr-turbo": {"num_inference_steps": 2, "psr_weight": 0.0, "guidance_scale": 1.0},
+}
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model's parts.
+
+    Attributes:
+        folder: what the user named.
+        pipeline: `AddSRPipeline` or `SeeSRPipeline`.
+        parts: component -> folder with its config and weights; `ram` and `dape` are files.
+        overlay: a folder whose U-Net brings the representation attentions to that of `parts` (SeeSR-Turbo).
+        defaults: numbers that belong to the weights.
+        classes: class names by component, where model_index.json names them.
+    """
+
+    folder: Path
+    pipeline: str
+    parts: dict[str, Path]
+    defaults: dict[str, Any]
+    overlay: Path | None = None
+    classes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sampler(self) -> str:
+        """See Restorer."""
+        return PIPELINES[self.pipeline]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the user says of the parts that do not lie in the model's folder; None: look for them.
+
+    Attributes:
+        kind: `addsr`, `seesr` or `seesr-turbo`.
+        base: folder or cached hub id of Stable Diffusion 2(.1)-base, or of SD-Turbo.
+        ram, dape: files.
+        catalogue: file with mirrors.
+    """
+
+    kind: str | None = None
+    base: str | Path | None = None
+    ram: Path | None = None
+    dape: Path | None = None
+    catalogue: Path | None = None
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder is as AddSR and SeeSR publish their networks."""
+    return all((folder / part / "config.json").is_file() for part in ("unet", "controlnet"))
+
+
+def locate(folder: Path, beside: Beside | None = None) -> ModelFiles:
+    """Find the parts of the model in `folder`. Nothing heavy is read and nothing is downloaded.
+
+    Raises:
+        ModelError: if a part is missing; the message says where it was looked for.
+    """
+    beside = beside or Beside()
+    if beside.kind is not None and beside.kind not in KINDS:
+        raise ModelError(f"unknown kind of model {beside.kind!r}; expected one of {', '.join(KINDS)}")
+    if (folder / "model_index.json").is_file():
+        return _own(folder)
+    if not is_published(folder):
+        raise ModelError(f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model")
+    kind = beside.kind or ("seesr" if "seesr" in folder.name.lower() else "addsr")
+    turbo = kind == "seesr-turbo"
+    base = _base(folder, beside, turbo)
+    parts = {"unet": (base if turbo else folder) / "unet", "controlnet": folder / "controlnet"}
+    parts |= {part: base / part for part in BASE_PARTS}
+    parts["ram"] = _file(beside.ram, RAM_FILES, "RAM", "--ram", folder, ("ram",), beside)
+    parts["dape"] = _file(beside.dape, DAPE_FILES, "DAPE", "--dape", folder, ("seesr",), beside)
+    pipeline = "AddSRPipeline" if kind == "addsr" else "SeeSRPipeline"
+    defaults = {"start_point": "lr", "color_fix": "adain", **DEFAULTS[kind]}
+    return ModelFiles(folder, pipeline, parts, defaults, folder / "unet" if turbo else None)
+
+
+def _own(folder: Path) -> ModelFiles:
+    """A folder written by AddSRPipeline.save_pretrained or `addsr convert`."""
+    index = read_json(folder / "model_index.json")
+    pipeline = index.get("_class_name")
+    if pipeline not in PIPELINES:
+        raise ModelError(f"{folder}: holds a {pipeline}, not one of {', '.join(PIPELINES)}")
+    classes = {}
+    for part in ("unet", "controlnet", *BASE_PARTS, "image_encoder"):
+        entry = index.get(part)
+        if isinstance(entry, list) and len(entry) == 2 and entry[1] is not None:
+            classes[part] = str(entry[1])
+    if missing := [part for part in ("unet", "vae", "scheduler") if part not in classes]:
+        raise ModelError(f"{folder}: model_index.json names no {missing[0]}")
+    names = ("start_point", "psr_weight", "num_inference_steps", "color_fix")
+    if absent := [name for name in names if name not in index]:
+        raise ModelError(f"{folder}: model_index.json has no {absent[0]}")
+    defaults = {name: index[name] for name in (*names, "guidance_scale") if name in index}
+    return ModelFiles(folder, pipeline, {part: folder / part for part in classes}, defaults, classes=classes)
+
+
+def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
+    """The folder of Stable Diffusion 2(.1)-base: named, around the model, or in the hub cache."""
+    wanted = (*BASE_PARTS, "unet") if turbo else BASE_PARTS
+    if beside.base is not None:
+        named = Path(beside.base)
+        if not named.is_dir():
+            named = _cached(str(beside.base))
+        if missing := [part for part in wanted if not (named / part).is_dir()]:
+            raise ModelError(f"{named}: no folder {missing[0]}/ in it, so it is no Stable Diffusion base")
+        return named
+    neighbours = sorted(path for path in folder.absolute().parent.iterdir() if path.is_dir())
+    neighbours.sort(key=lambda path: BASES.index(path.name) if path.name in BASES else len(BASES))
+    names = ("sd-turbo",) if turbo else ("sd2-base", "sd2.1-base")
+    if turbo:
+        neighbours = [path for path in neighbours if "turbo" in path.name.lower()]
+    places = [*([] if turbo else [folder]), *neighbours]
+    for place in (*places, *cached_folders(names, read_catalogue(beside.catalogue))):
+        if all((place / part).is_dir() for part in wanted):
+            return place
+    what = "SD-Turbo" if turbo else "Stable Diffusion 2(.1)-base"
+    raise ModelError(
+        f"{folder}: needs {what} ({', '.join(wanted)}), which is neither in it, nor beside it, nor in the hub cache: "
+        f"give its folder with --base, or run addsr download {names[0]}"
+    )
+
+
+def _cached(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        raise ModelError(f"{name}: neither a folder nor in the local hub cache (nothing is downloaded here)") from None
+
+
+def _file(
+    named: Path | None,
+    names: tuple[str, ...],
+    what: str,
+    option: str,
+    folder: Path,
+    entries: tuple[str, ...],
+    beside: Beside,
+) -> Path:
+    """A released file: named by the user, in the model's folder, beside it, or in the hub cache."""
+    if named is not None:
+        if not named.is_file():
+            raise ModelError(f"{named}: no such file")
+        return named
+
+    def places() -> Iterator[Path]:
+        yield from (folder, folder.absolute().parent)
+        yield from cached_folders(entries, read_catalogue(beside.catalogue))
+
+    for place in places():
+        for name in names:
+            if (place / name).is_file():
+                return place / name
+    raise ModelError(
+        f"{folder}: needs {what} ({names[-1]}), which is neither in the folder, nor beside it, nor in the hub cache: give "
+        f"it with {option}, or run addsr download {entries[0]}"
+    )

@@ -1,0 +1,61 @@
+"""The condition picture of a Stable-Diffusion-size model: LR enlarged, with sides that its autoencoder can halve.
+
+The paper says nothing of sizes. Ours pads; the released inference enlarges by Pillow's 8-bit bicubic filter and then
+shrinks to multiples of eight, which distorts a little (`released`).
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from addsr.image.resize import resize
+
+MODEL_SCALE = 4  # the factor that the models are trained for
+SHORT_SIDE = 512  # Stable Diffusion's own: a smaller picture is enlarged to it and shrunk again
+LONG_SIDE = 2048  # but never to more than this, or a thin picture would become a huge one
+SMALLEST = 64  # one latent at the U-Net's coarsest level
+
+
+def conditioning_picture(lr: torch.Tensor, multiple: int, *, released: bool = False) -> torch.Tensor:
+    """LR (3, h, w) in [0, 1] -> (3, H, W) in [0, 1], sides multiples of `multiple`, if possible at least 512."""
+    height, width = lr.shape[1:]
+    if released:
+        return _released(lr, multiple)
+    full = enlarged_size(height, width)
+    picture = resize(lr, full).clamp(0, 1)
+    bottom, right = (max(side + -side % multiple, SMALLEST) - side for side in full)
+    return F.pad(picture[None], (0, right, 0, bottom), mode="replicate")[0]
+
+
+def enlarged_size(height: int, width: int) -> tuple[int, int]:
+    """(H, W) of the enlarged picture: four times LR, or more where LR is so small."""
+    factor = max(float(MODEL_SCALE), min(SHORT_SIDE / min(height, width), LONG_SIDE / max(height, width)))
+    return round(height * factor), round(width * factor)
+
+
+def fitted(restored: torch.Tensor, lr: torch.Tensor, *, released: bool = False) -> torch.Tensor:
+    """Undo what `conditioning_picture` did to the size: the restored picture at four times LR."""
+    height, width = lr.shape[1:]
+    size = (height * MODEL_SCALE, width * MODEL_SCALE)
+    if released:
+        return _from_pil(_to_pil(restored).resize(size[::-1], Image.Resampling.BICUBIC))
+    full = enlarged_size(height, width)
+    return resize(restored[:, : full[0], : full[1]], size)
+
+
+def _released(lr: torch.Tensor, multiple: int) -> torch.Tensor:
+    image = _to_pil(lr)
+    short, least = min(image.size), SHORT_SIDE // MODEL_SCALE
+    if short < least:
+        image = image.resize((least * image.width // short, least * image.height // short))
+    image = image.resize((image.width * MODEL_SCALE, image.height * MODEL_SCALE))
+    return _from_pil(image.resize((image.width // multiple * multiple, image.height // multiple * multiple)))
+
+
+def _to_pil(picture: torch.Tensor) -> Image.Image:
+    return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def _from_pil(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1).contiguous()
