@@ -14,7 +14,13 @@ class OutputError(AddSRError):
 
 
 class ModelError(AddSRError):
-    """A model is unknown, incomplete or damaged."""
+    """A model is unknown, incomplete or damaged.
+
+    Attributes:
+        details: every key that does not fit, a line each, where the message names only some.
+    """
+
+    details: tuple[str, ...] = ()
 
 
 class DataError(AddSRError):

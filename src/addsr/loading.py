@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from addsr.bundled import bundled_models
+from addsr.checkpoints.convert import HASHES
 from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.published import Beside, ModelFiles, is_published, locate
 from addsr.checkpoints.reading import read_json, read_tensors
@@ -15,11 +16,10 @@ from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import schedule_from_config
 from addsr.errors import ModelError
 from addsr.prompts.describe import Describer
+from addsr.prompts.tagging import Tagging
 from addsr.runtime.device import choose_device, choose_precision
 from addsr.runtime.offload import Offload
 from addsr.upscaler import Upscaler
-
-HASHES = "SHA256SUMS"  # what `addsr convert` writes beside the weights
 
 
 def find_model(name: str | Path) -> Path:
@@ -35,7 +35,9 @@ def find_model(name: str | Path) -> Path:
     if folder.is_dir():
         if (folder / "model_index.json").is_file() or is_published(folder):
             return folder
-        raise ModelError(f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model")
+        raise ModelError(
+            f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model"
+        )
     parts = str(name).split("/")
     if len(parts) == 2 and all(parts):
         from huggingface_hub import snapshot_download
@@ -65,8 +67,8 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load_restorer(files: ModelFiles, dtype: torch.dtype = torch.float32) -> Restorer:
-    """The networks of a model, on the CPU in the given precision.
+def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32) -> Restorer:
+    """The networks of a model, on the CPU in the given precision (None: that of the files).
 
     It does without `AddSRPipeline.from_pretrained`, as importing diffusers' pipelines takes longer than restoring a photo.
 
@@ -90,7 +92,7 @@ def load_restorer(files: ModelFiles, dtype: torch.dtype = torch.float32) -> Rest
         raise ModelError(f"{files.folder}: the model cannot be loaded ({error})") from error
 
 
-def _network(files: ModelFiles, part: str, dtype: torch.dtype) -> Any:
+def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
     """One component; only classes that are named here are ever imported."""
     from addsr.checkpoints import stable_diffusion
 
@@ -127,7 +129,7 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype) -> Any:
     raise ModelError(f"{files.folder}: {part} is a {kind}; expected one of {', '.join(known)}")
 
 
-def load_describer(files: ModelFiles, restorer: Restorer, dtype: torch.dtype) -> Describer | None:
+def load_describer(files: ModelFiles, restorer: Restorer, dtype: torch.dtype | None) -> Describer | None:
     """What tells the networks of a photo in words and tokens; None for a model without text and image encoder."""
     from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer
 
@@ -139,6 +141,23 @@ def load_describer(files: ModelFiles, restorer: Restorer, dtype: torch.dtype) ->
         raise ModelError(f"{files.folder}: the model has a text encoder and no tokenizer")
     text_encoder = load_text_encoder(files.parts["text_encoder"], dtype)
     return Describer(restorer, PromptEncoder(text_encoder, load_tokenizer(files.parts["tokenizer"])))
+
+
+def load_tagger(
+    name: str | Path, device: str = "auto", precision: str = "auto", beside: Beside | None = None
+) -> Tagging:
+    """The tagger of a model alone.
+
+    Raises:
+        ModelError: if the model has none, or it is damaged.
+    """
+    files = locate(find_model(name), beside)
+    target = choose_device(device)
+    tagger = _network(files, "image_encoder", choose_precision(precision, target))
+    if tagger is None or not hasattr(tagger, "tags"):
+        raise ModelError(f"{name}: this model recognises no tags; the published SD-2-size ones do")
+    nn.Module.to(tagger, target)
+    return Tagging(tagger)
 
 
 def load(
@@ -170,7 +189,9 @@ def load(
     files = locate(folder, beside)
     restorer = load_restorer(files, dtype)
     describer = load_describer(files, restorer, dtype)
-    text_encoder = None if describer is None or describer.encode_prompt is None else describer.encode_prompt.text_encoder
+    text_encoder = (
+        None if describer is None or describer.encode_prompt is None else describer.encode_prompt.text_encoder
+    )
     # On a CPU the large networks stay as their file has them: mapped into memory, read as they are used, never copied.
     last = restorer.networks if restorer.is_local or target.type != "cpu" else [restorer.vae]
     for network in last:

@@ -174,7 +174,7 @@ class Upscaler:
             "scale": options.scale,
             "steps": options.steps or model.num_inference_steps,
             "seed": options.seed,
-            "psr_weight": self._psr_weight(options),
+            "psr_weight": self.psr_weight(options),
             "color_fix": options.color_fix or model.color_fix,
             **({} if self.describer is None else self._made_by_words(options)),
         }
@@ -191,7 +191,8 @@ class Upscaler:
             "compat": options.compat,
         }
 
-    def _psr_weight(self, options: RestoreOptions) -> float:
+    def psr_weight(self, options: RestoreOptions) -> float:
+        """Of a restoration: the user's, the released code's, or the model's own."""
         if options.psr_weight is not None:
             return options.psr_weight
         released = options.compat == "released" and self.restorer.sampler == "addsr" and not self.restorer.is_local
@@ -333,7 +334,7 @@ class Upscaler:
         if run.description is not None:
             names = ("prompt_embeds", "negative_prompt_embeds", "image_encoder_hidden_states")
             context = {name: getattr(run.description, name) for name in names}
-        weight = self._psr_weight(options)
+        weight = self.psr_weight(options)
         start_point = options.start_point or restorer.start_point
         total = restorer.tile_count(height, width, tiling, options.steps, weight, start_point)
         x0 = restorer(

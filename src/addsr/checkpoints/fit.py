@@ -11,18 +11,20 @@ from addsr.errors import ModelError
 SHOWN = 6  # keys of each kind that a message names
 
 
-def differences(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """One line for each kind of difference between the weights and the network; empty where they fit."""
+def differences(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
+    """What does not fit, by kind (`missing`, `unexpected`, `of another shape`); empty where all does."""
     expected = network.state_dict()
-    missing = [key for key in expected if key not in tensors]
-    unexpected = [key for key in tensors if key not in expected]
     shapes = [
         f"{key} is {list(tensors[key].shape)} instead of {list(value.shape)}"
         for key, value in expected.items()
         if key in tensors and tensors[key].shape != value.shape
     ]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    return [f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in kinds if keys]
+    kinds = {
+        "missing": [key for key in expected if key not in tensors],
+        "unexpected": [key for key in tensors if key not in expected],
+        "of another shape": shapes,
+    }
+    return {kind: keys for kind, keys in kinds.items() if keys}
 
 
 def _some(keys: list[str]) -> str:
@@ -40,8 +42,11 @@ def put_weights(network: Any, tensors: Mapping[str, torch.Tensor], source: objec
     Raises:
         ModelError: unless every key and shape fits; the message lists what does not.
     """
-    if lines := differences(network, tensors):
-        raise ModelError(f"{source}: the weights do not fit {type(network).__name__}; " + "; ".join(lines))
+    if kinds := differences(network, tensors):
+        summary = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in kinds.items())
+        error = ModelError(f"{source}: the weights do not fit {type(network).__name__}; {summary}")
+        error.details = tuple(f"{kind}: {key}" for kind, keys in kinds.items() for key in keys)
+        raise error
     network.load_state_dict(dict(tensors), assign=True)
     for name, buffer in network.named_buffers():
         if buffer.is_meta:

@@ -85,7 +85,9 @@ def locate(folder: Path, beside: Beside | None = None) -> ModelFiles:
     if (folder / "model_index.json").is_file():
         return _own(folder)
     if not is_published(folder):
-        raise ModelError(f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model")
+        raise ModelError(
+            f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model"
+        )
     kind = beside.kind or ("seesr" if "seesr" in folder.name.lower() else "addsr")
     turbo = kind == "seesr-turbo"
     base = _base(folder, beside, turbo)

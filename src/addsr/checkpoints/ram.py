@@ -20,9 +20,10 @@ def load_released_tagger(ram: Path, dape: Path | None, dtype: torch.dtype | None
     Raises:
         ModelError: if a file is damaged, holds code, or does not fit.
     """
-    weights = released_weights(read_tensors(ram), {} if dape is None else read_tensors(dape), dape or ram)
+    plain = released_weights(read_tensors(ram), {}, ram)
     with torch.device("meta"):
-        tagger = Tagger(**tagger_sizes(weights, ram))
+        tagger = Tagger(**tagger_sizes(plain, ram))
+    weights = plain if dape is None else released_weights(plain, read_tensors(dape), dape)
     weights = {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in weights.items()}
     tagger.put_published(weights, ram)
     for folder in (ram.parent, *(() if dape is None else (dape.parent,))):

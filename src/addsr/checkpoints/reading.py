@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,8 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torc
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"{path}: damaged or truncated ({_first_line(error)})") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which are nobody's business
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         reason = _first_line(error)
         if "weights_only" in str(error) or "Unsupported" in str(error):

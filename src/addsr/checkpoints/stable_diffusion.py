@@ -104,7 +104,7 @@ def load_controlnet(folder: Path, dtype: torch.dtype | None = None) -> AddSRCont
 
 
 def load_vae(folder: Path, dtype: torch.dtype | None = None) -> Any:
-    """diffusers' AutoencoderKL, from current or older key names."""
+    """Diffusers' AutoencoderKL, from current or older key names."""
     from diffusers import AutoencoderKL
 
     config = read_json(folder / "config.json")
@@ -132,7 +132,7 @@ def current_vae_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
 
 
 def load_text_encoder(folder: Path, dtype: torch.dtype | None = None) -> Any:
-    """transformers' CLIPTextModel, whatever prefix its version gives the keys."""
+    """Transformers' CLIPTextModel, whatever prefix its version gives the keys."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = read_json(folder / "config.json")
@@ -158,13 +158,16 @@ def load_text_encoder(folder: Path, dtype: torch.dtype | None = None) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """transformers' CLIPTokenizer.
+    """Transformers' CLIPTokenizer.
 
     Raises:
         ModelError: if the folder holds none.
     """
     from transformers import CLIPTokenizer
 
+    whole = (folder / "tokenizer.json").is_file()
+    if not whole and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
+        raise ModelError(f"{folder}: no tokenizer in the folder; looked for vocab.json with merges.txt, or tokenizer.json")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from addsr import __version__
-from addsr.cli import degrade, info, train, upscale
+from addsr.cli import convert, degrade, download, info, tag, train, upscale
 
 app = typer.Typer(
     name="addsr",
@@ -17,6 +17,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(name="upscale")(upscale.upscale)
+app.command(name="tag")(tag.tag)
+app.command(name="convert")(convert.convert)
+app.command(name="download")(download.download)
 app.command(name="train")(train.train)
 app.command(name="degrade")(degrade.degrade)
 app.command(name="info")(info.info)

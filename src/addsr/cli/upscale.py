@@ -6,6 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from addsr.cli.model_options import (
+    PANEL,
+    BaseOption,
+    CatalogueOption,
+    DapeOption,
+    DebugOption,
+    DeviceOption,
+    KindOption,
+    ModelOption,
+    PrecisionOption,
+    RamOption,
+    ThreadsOption,
+)
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,7 +42,7 @@ def upscale(
         int | None, typer.Option("--steps", help="1 to 4. Default: the model's best (compact: 1).")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same picture.")] = 0,
-    model: Annotated[str, typer.Option("--model", help="A bundled model's name, or a folder.")] = "compact",
+    model: ModelOption = "compact",
     psr_weight: Annotated[
         float | None,
         typer.Option("--psr-weight", help="0 to 1: how far each later step trusts the last one's picture."),
@@ -43,14 +57,46 @@ def upscale(
     ext: Annotated[
         str, typer.Option("--ext", help="auto, png, jpg, webp or tif. auto: tif for TIFF inputs, else png.")
     ] = "auto",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", help="auto, fp32, bf16 or fp16. auto: bf16 where the hardware has it.")
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture on stdout.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what it would take (memory, tiles, seconds), and write nothing.")
+    ] = False,
+    debug: DebugOption = False,
+    prompt: Annotated[str, typer.Option("--prompt", help="Words beside the tags.", rich_help_panel=PANEL)] = "",
+    no_tags: Annotated[
+        bool, typer.Option("--no-tags", help="Recognise no tags: the prompt alone.", rich_help_panel=PANEL)
+    ] = False,
+    added_prompt: Annotated[
+        str | None, typer.Option("--added-prompt", help="Default: the papers' own.", rich_help_panel=PANEL)
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option("--negative-prompt", help="Default: SeeSR's.", rich_help_panel=PANEL)
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option("--guidance-scale", help="1 for none. Default: addsr 1, seesr 5.5.", rich_help_panel=PANEL),
+    ] = None,
+    start_point: Annotated[
+        str | None, typer.Option("--start-point", help="lr or noise. Default: lr.", rich_help_panel=PANEL)
+    ] = None,
+    compat: Annotated[
+        str, typer.Option("--compat", help="paper, or released: as the published code does.", rich_help_panel=PANEL)
+    ] = "paper",
+    kind: KindOption = None,
+    base: BaseOption = None,
+    ram: RamOption = None,
+    dape: DapeOption = None,
+    catalogue: CatalogueOption = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep on the GPU only what computes.", rich_help_panel=PANEL)
+    ] = False,
+    compile_networks: Annotated[
+        bool, typer.Option("--compile", help="torch.compile: minutes first, then faster.", rich_help_panel=PANEL)
+    ] = False,
 ) -> int:
     """Restore pictures and enlarge them. Nothing is downloaded, and existing files are kept."""
     if suffix is None:
@@ -69,13 +115,19 @@ def upscale(
             raise typer.BadParameter(f"{tile!r} is neither 'auto' nor a number of pixels", param_hint="--tile")
         side = int(tile)
     settings = {"scale": scale, "steps": steps, "seed": seed, "psr_weight": psr_weight, "tile": side}
+    settings |= {"color_fix": color_fix, "guidance_scale": guidance_scale, "start_point": start_point, "compat": compat}
+    words = {"prompt": prompt, "tags": not no_tags, "added_prompt": added_prompt, "negative_prompt": negative_prompt}
     return _run(
         inputs,
         output,
-        {**settings, "color_fix": color_fix},
+        settings,
+        words,
         model=(model, device, precision),
+        parts={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue},
+        loading={"offload": offload, "compile": compile_networks},
         naming=(suffix, ext, overwrite),
         threads=threads,
+        plan_only=plan,
         as_json=as_json,
         debug=debug,
     )
@@ -85,10 +137,14 @@ def _run(
     inputs: list[Path],
     output: Path | None,
     settings: dict[str, Any],
+    words: dict[str, Any],
     *,
     model: tuple[str, str, str],
+    parts: dict[str, Any],
+    loading: dict[str, bool],
     naming: tuple[str, str, bool],
     threads: int | None,
+    plan_only: bool,
     as_json: bool,
     debug: bool,
 ) -> int:
@@ -101,13 +157,21 @@ def _run(
     try:
         with console.status("starting …"):
             from addsr.batch import plan
+            from addsr.checkpoints.published import locate
+            from addsr.cli.model_options import beside
             from addsr.loading import find_model
+            from addsr.prompts.options import PromptOptions
             from addsr.upscaler import RestoreOptions
 
-            options = RestoreOptions(**settings)
-            find_model(model[0])  # before any folder is made
-            jobs = plan(inputs, output, *naming)
-            upscaler = _load(model, threads) if any(job.error is None for job in jobs) else None
+            options = RestoreOptions(**settings, words=PromptOptions(**words))
+            places = beside(**parts)
+            options.check(locate(find_model(model[0]), places).sampler)  # before any folder is made
+            jobs = plan(inputs, None if plan_only else output, naming[0], naming[1], naming[2] or plan_only)
+            upscaler = None
+            if any(job.error is None for job in jobs):
+                upscaler = _load(model, threads, beside=places, **loading)
+        if plan_only:
+            return _show_plans(jobs, upscaler, options, console, as_json=as_json, debug=debug)
         reporting = {"overwrite": naming[2], "as_json": as_json, "debug": debug}
         finished = _restore_all(jobs, upscaler, options, console, **reporting)
     except AddSRError as error:
@@ -127,7 +191,7 @@ def _run(
     return 1 if failed else 0
 
 
-def _load(model: tuple[str, str, str], threads: int | None) -> "Upscaler":
+def _load(model: tuple[str, str, str], threads: int | None, **loading: Any) -> "Upscaler":
     from addsr.runtime.device import set_threads
     from addsr.runtime.quick_start import import_diffusers_without_dynamo
 
@@ -135,7 +199,39 @@ def _load(model: tuple[str, str, str], threads: int | None) -> "Upscaler":
     from addsr.loading import load
 
     set_threads(threads)
-    return load(*model)
+    return load(*model, **loading)
+
+
+def _show_plans(
+    jobs: "list[Job]",
+    upscaler: "Upscaler | None",
+    options: "RestoreOptions",
+    console: "Console",
+    *,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """What each picture would take; returns the exit code."""
+    from addsr.image.read import read_picture
+    from addsr.runtime.plan import Planner
+
+    planner, failed = None, False
+    for job in jobs:
+        error: Exception | None = job.error
+        try:
+            if error is None and upscaler is not None:
+                planner = planner or Planner(upscaler)
+                expected = planner(read_picture(job.source), options)
+                if as_json:
+                    print(json.dumps({"input": str(job.source), **expected.row()}), flush=True)
+                else:
+                    print(f"{job.source}: {expected.text()}", flush=True)
+        except Exception as raised:
+            error = raised
+        if error is not None:
+            failed = True
+            _complain(console, error, debug)
+    return 1 if failed else 0
 
 
 def _restore_all(

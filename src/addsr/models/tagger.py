@@ -223,7 +223,9 @@ class Tagger(ModelMixin, ConfigMixin):
 
     def _names(self) -> dict[str, list[str]]:
         """Published name -> our keys."""
-        return published_names((key for key in self.state_dict() if not key.endswith(COMPUTED)), _SWIN_NAMES)
+        keys = [key for key in self.state_dict() if not key.endswith(COMPUTED)]
+        swin = [key for key in keys if key.startswith("visual_encoder.")]
+        return published_names(swin, _SWIN_NAMES) | {key: [key] for key in keys if key not in set(swin)}
 
 
 # What transformers (5, and 4 before it) calls the parts of a Swin transformer -> the published names. In the order of

@@ -1,15 +1,14 @@
 """What a Stable-Diffusion-size model is told of a photo, computed once for the whole of it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from addsr.diffusion.restorer import Restorer
-from addsr.errors import AddSRError
-from addsr.image.normalize import imagenet_normalized
 from addsr.prompts.compose import ADDED_PROMPTS, NEGATIVE_PROMPT, compose_prompt
 from addsr.prompts.options import PromptOptions
+from addsr.prompts.tagging import encoder_pixels
 from addsr.prompts.text import PromptEncoder
 
 
@@ -35,31 +34,6 @@ class Describer:
     def __init__(self, restorer: Restorer, encode_prompt: PromptEncoder | None = None) -> None:
         self.restorer, self.encode_prompt = restorer, encode_prompt
 
-    @property
-    def recognises_tags(self) -> bool:
-        """Whether the model has a tagger."""
-        return hasattr(self.restorer.image_encoder, "tags")
-
-    @torch.no_grad()
-    def represent(self, lr: torch.Tensor, antialias: bool) -> torch.Tensor | None:
-        """Representation tokens of the LR photo (3, h, w) in [0, 1], at its own size, squeezed to the encoder's square."""
-        if self.restorer.image_encoder is None:
-            return None
-        side = 384
-        pixels = F.interpolate(lr[None], (side, side), mode="bilinear", align_corners=False, antialias=antialias)
-        return self.restorer.represent(imagenet_normalized(pixels))
-
-    def tags(self, lr: torch.Tensor) -> list[str]:
-        """The tags of a photo (3, h, w) in [0, 1].
-
-        Raises:
-            AddSRError: for a model without tagger.
-        """
-        if not self.recognises_tags:
-            raise AddSRError("this model recognises no tags; the published SD-2-size ones do")
-        tokens = self.represent(lr, antialias=True)
-        return self.restorer.image_encoder.tags(tokens)[0]  # pyright: ignore
-
     @torch.no_grad()
     def __call__(
         self, lr: torch.Tensor, options: PromptOptions, guidance_scale: float, *, antialias: bool = True
@@ -72,10 +46,13 @@ class Describer:
             guidance_scale: the negative prompt is encoded only where it is not 1.
             antialias: filter a photo larger than the encoder's square before squeezing it; the released code does not.
         """
-        tokens = self.represent(lr, antialias)
+        tokens = None
+        tagger: Any = self.restorer.image_encoder
+        if tagger is not None:
+            tokens = self.restorer.represent(encoder_pixels(lr, antialias))
         if self.encode_prompt is None:
             return Description(image_encoder_hidden_states=tokens)
-        tags = self.restorer.image_encoder.tags(tokens)[0] if options.tags and self.recognises_tags else []  # pyright: ignore
+        tags = tagger.tags(tokens)[0] if options.tags and hasattr(tagger, "tags") else []
         added = ADDED_PROMPTS[self.restorer.sampler] if options.added_prompt is None else options.added_prompt
         prompt = compose_prompt(tags, options.prompt, added)
         self.restorer.offload.use("text_encoder")

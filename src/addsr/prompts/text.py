@@ -47,7 +47,5 @@ class PromptEncoder:
             lost = self.tokenizer.decode(ids[length - 1 : -1], skip_special_tokens=True).strip()
             message = f"the prompt has {len(ids)} tokens and the text encoder takes {length}; cut off: {lost!r}"
             warnings.warn(message, PromptTooLongWarning, stacklevel=4)
-        tokens = self.tokenizer(
-            [prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
+        tokens = self.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         return self.text_encoder(tokens.input_ids.to(device))[0]

@@ -1,0 +1,94 @@
+"""A model's parts, wherever they lie, as one folder that `addsr upscale --model` and AddSRPipeline take."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from addsr.checkpoints.download import file_sha256
+from addsr.checkpoints.published import ModelFiles
+from addsr.errors import OutputError
+from addsr.runtime.device import choose_precision
+
+HASHES = "SHA256SUMS"
+
+
+def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict[str, int]:
+    """Read, check and write a model. The folder appears when it is complete.
+
+    Args:
+        files: from `locate`.
+        out: must not exist.
+        precision: `keep`, `fp32`, `bf16` or `fp16`.
+
+    Returns:
+        The size in bytes of each file written.
+
+    Raises:
+        ModelError: if a key or shape does not fit, or a file is damaged or holds code.
+        OutputError: if `out` exists or cannot be written.
+    """
+    from addsr.loading import load_describer, load_restorer
+    from addsr.pipelines.addsr import AddSRPipeline
+    from addsr.pipelines.seesr import SeeSRPipeline
+
+    if out.exists():
+        raise OutputError(f"{out}: exists already; choose another name")
+    dtype = None if precision == "keep" else choose_precision(precision, torch.device("cpu"))
+    restorer = load_restorer(files, dtype)
+    describer = load_describer(files, restorer, dtype)
+    words = None if describer is None else describer.encode_prompt
+    from diffusers import DDPMScheduler
+
+    pipeline_class = {"AddSRPipeline": AddSRPipeline, "SeeSRPipeline": SeeSRPipeline}[files.pipeline]
+    pipeline = pipeline_class(
+        restorer.unet,
+        restorer.vae,
+        DDPMScheduler.from_pretrained(files.parts["scheduler"], local_files_only=True),
+        restorer.controlnet,
+        None if words is None else words.text_encoder,
+        None if words is None else words.tokenizer,
+        restorer.image_encoder,  # pyright: ignore[reportArgumentType]
+        **files.defaults,
+    )
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        pipeline.save_pretrained(part)
+        for path in part.glob("*/config.json"):  # where they were loaded from is nobody's business
+            config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+            path.write_text(json.dumps(config, indent=2) + "\n")
+        weights = sorted(path for path in part.rglob("*.safetensors"))
+        hashes = {path.relative_to(part).as_posix(): file_sha256(path) for path in weights}
+        (part / HASHES).write_text("".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
+        (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
+        part.rename(out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return {path.relative_to(out).as_posix(): path.stat().st_size for path in out.rglob("*") if path.is_file()}
+
+
+def _card(files: ModelFiles, sampler: str, precision: str) -> str:
+    name = {"addsr": "AddSR", "ancestral": "SeeSR"}[sampler]
+    rows = "\n".join(f"| {part} | `{path.name}` |" for part, path in files.parts.items())
+    return f"""---
+license: other
+library_name: addsr
+pipeline_tag: image-to-image
+---
+# {name}, converted by addsr
+
+The published weights, unchanged but for their names and type ({precision}); DAPE's adapters are merged into RAM.
+
+| part | from |
+|---|---|
+{rows}
+
+Defaults: {", ".join(f"{key} {value}" for key, value in files.defaults.items())}.
+
+Licences are those of the parts: AddSR and SeeSR Apache-2.0, Stable Diffusion 2 CreativeML Open RAIL++-M (with its
+restrictions of use), RAM Apache-2.0. `sha256sum -c {HASHES}` checks the files.
+"""

@@ -1,0 +1,63 @@
+"""What a computation takes, without doing it: multiply-accumulates and peak memory, counted on the meta device."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-accumulates of convolutions, matrix products and attention; bytes alive at once, inputs not counted."""
+
+    macs: int
+    peak_bytes: int
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Follows which results are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self._users: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, torch.Tensor):
+                self._follow(result, known)
+        self.peak = max(self.peak, self.alive)
+        return results
+
+    def _follow(self, result: torch.Tensor, known: set[int]) -> None:
+        storage = result.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._users:
+            if key in known:  # a view of a weight or an input
+                return
+            self._users[key] = 0
+            self.alive += size
+        self._users[key] += 1
+        weakref.finalize(result, self._release, key, size)
+
+    def _release(self, key: int, size: int) -> None:
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._users[key]
+            self.alive -= size
+
+
+@torch.no_grad()
+def measure(run: Callable[[], object]) -> Cost:
+    """The cost of `run`, whose tensors are on the meta device."""
+    live = _LiveBytes()
+    with FlopCounterMode(display=False) as counter, live:
+        run()
+    return Cost(counter.get_total_flops() // 2, live.peak)

@@ -1,0 +1,178 @@
+"""What restoring a picture will take on this machine: tiles, memory and seconds, before anything is restored."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.tiled import plan_tiles
+from addsr.image.conditioning import MODEL_SCALE, enlarged_size
+from addsr.image.picture import Picture
+from addsr.image.tiling import plan_axis
+from addsr.runtime.cost import Cost, measure
+from addsr.upscaler import OVERLAP, RestoreOptions, Upscaler
+
+EFFICIENCY = 0.6  # of a network, in units of its convolutions' own speed: norms and activations take the rest
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Expected of a restoration: size of the result, tiles and their side in pixels, bytes at the peak, seconds."""
+
+    height: int
+    width: int
+    tiles: int
+    tile: int
+    weights: int
+    peak: int
+    seconds: float
+
+    def text(self) -> str:
+        """For people."""
+        tiles = "1 tile" if self.tiles == 1 else f"{self.tiles} tiles"
+        memory = f"{self.peak / 1e9:.1f} GB at the peak ({self.weights / 1e9:.2f} GB of it weights)"
+        return f"{self.width}×{self.height} in {tiles} of {self.tile} pixels, {memory}, about {self.seconds:.2g} s"
+
+    def row(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "tiles": self.tiles,
+            "tile": self.tile,
+            "weights_bytes": self.weights,
+            "peak_bytes": self.peak,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+class Planner:
+    """Counts on the meta device what one tile costs, and times the device once.
+
+    Args:
+        upscaler: the loaded model.
+    """
+
+    def __init__(self, upscaler: Upscaler) -> None:
+        self.upscaler, restorer = upscaler, upscaler.restorer
+        self._weights = sum(_bytes(network) for network in restorer.networks)
+        words = None if upscaler.describer is None else upscaler.describer.encode_prompt
+        if words is not None:
+            self._weights += _bytes(words.text_encoder)
+        self._dtype, self._device = restorer.placement.dtype, restorer.placement.device
+        self._meta = _on_meta(restorer)
+        self._speed = macs_per_second(self._device, self._dtype)
+        self._known: dict[tuple[int, int], dict[str, Cost]] = {}
+
+    def __call__(self, picture: Picture, options: RestoreOptions) -> Expected:
+        """What restoring `picture` takes.
+
+        Raises:
+            AddSRError: if the model cannot do what the options say, or the picture is too large.
+        """
+        upscaler, restorer = self.upscaler, self.upscaler.restorer
+        options.check(restorer.sampler)
+        height, width = upscaler.output_size(picture, options.scale)
+        lr = (max(round(side * max(options.scale, MODEL_SCALE) / MODEL_SCALE), 1) for side in picture.size)
+        full = tuple(side * MODEL_SCALE for side in lr)
+        if not restorer.is_local:
+            full = enlarged_size(full[0] // MODEL_SCALE, full[1] // MODEL_SCALE)
+        side, _ = upscaler.tile_sides(options)
+        multiple = restorer.size_multiple
+        padded = [-(-length // multiple) * multiple for length in full]
+        sides = [min(length, -(-side // multiple) * multiple) for length in padded]
+        if restorer.is_local:
+            overlap = min(OVERLAP, sides[0] // 2, sides[1] // 2)
+            rows, columns = (plan_axis(a, b, min(overlap, b - 1), multiple) for a, b in zip(padded, sides, strict=True))
+            tiles = len(rows) * len(columns)
+        else:
+            factor = restorer.vae_scale_factor
+            tiling = upscaler.tiling(side, options)
+            tiles = len(plan_tiles(padded[0] // factor, padded[1] // factor, tiling, restorer.unet.downscale))
+        costs = self._costs(sides[0], sides[1])
+        steps = len(restorer.timesteps(options.steps))
+        guided = 2 if options.guidance_scale not in (None, 1) or restorer.guidance_scale != 1 else 1
+        decodings = steps if restorer.sampler == "addsr" and upscaler.psr_weight(options) else 1
+        encodings = (options.start_point or restorer.start_point) == "lr"
+        macs = tiles * (
+            costs["denoise"].macs * steps * guided + costs["decode"].macs * decodings + costs["encode"].macs * encodings
+        )
+        if "represent" in costs:
+            macs += costs["represent"].macs * (decodings if restorer.sampler == "addsr" else 1)
+        activations = max(cost.peak_bytes for cost in costs.values())
+        buffers = 4 * 3 * (2 * full[0] * full[1] + height * width)
+        seconds = macs / self._speed / EFFICIENCY
+        weights = self._weights
+        return Expected(height, width, tiles, max(sides), weights, weights + activations + buffers, seconds)
+
+    def _costs(self, height: int, width: int) -> dict[str, Cost]:
+        """Of one tile's evaluations."""
+        key = (height, width)
+        if key not in self._known:
+            self._known[key] = self._measure(height, width)
+        return self._known[key]
+
+    def _measure(self, height: int, width: int) -> dict[str, Cost]:
+        meta, factor = self._meta, self._meta.vae_scale_factor
+
+        def zeros(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=self._dtype, device="meta")
+
+        picture = zeros(1, 3, height, width)
+        latents = zeros(1, meta.unet.config["in_channels"], height // factor, width // factor)
+        text, image = meta.unet.config["cross_attention_dim"], meta.unet.config["image_cross_attention_dim"]
+        embeds = None if text is None else zeros(1, 77, text)
+        tokens = zeros(1, 145, image) if meta.unet.config["use_image_cross_attention"] else None
+        costs = {
+            "denoise": measure(lambda: meta.predict(latents, 999, picture, embeds, tokens)),
+            "decode": measure(lambda: meta.decode_latents(latents)),
+            "encode": measure(lambda: meta.vae.encode(picture).latent_dist.mode()),
+        }
+        if meta.image_encoder is not None:
+            encoder: Any = meta.image_encoder
+            costs["represent"] = measure(lambda: encoder(zeros(1, 3, 384, 384)))
+        return costs
+
+
+def _bytes(network: Any) -> int:
+    return sum(parameter.nbytes for parameter in network.parameters())
+
+
+def _on_meta(restorer: Restorer) -> Restorer:
+    """The same networks without weights."""
+
+    def bare(network: Any) -> Any:
+        if network is None or not hasattr(network, "from_config"):
+            return None
+        with torch.device("meta"):
+            return nn.Module.to(type(network).from_config(network.config), restorer.placement.dtype).eval()
+
+    return Restorer(
+        bare(restorer.unet),
+        bare(restorer.vae),
+        restorer.alphas_cumprod,
+        restorer.prediction_type,
+        controlnet=bare(restorer.controlnet),
+        image_encoder=bare(restorer.image_encoder),
+        sampler=restorer.sampler,
+    )
+
+
+@torch.no_grad()
+def macs_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """How fast the device convolves, from half a second of it."""
+    weight = torch.randn(256, 256, 3, 3).to(device, dtype, memory_format=torch.channels_last)
+    picture = torch.randn(1, 256, 64, 64).to(device, dtype, memory_format=torch.channels_last)
+    macs, best = 64 * 64 * 256 * 256 * 9, 0.0
+    begun = time.monotonic()
+    while not best or time.monotonic() - begun < 0.5:
+        started = time.monotonic()
+        for _ in range(4):
+            torch.conv2d(picture, weight, padding=1)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = max(best, 4 * macs / max(time.monotonic() - started, 1e-9))
+    return best

@@ -1,0 +1,311 @@
+"""Published checkpoints in their own layout: loaded, converted, run, and damaged in every way."""
+
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import addsr
+from addsr.checkpoints.convert import convert_model
+from addsr.checkpoints.published import Beside, locate
+from addsr.checkpoints.reading import read_tensors
+from addsr.errors import AddSRError, ModelError, OutputError
+from addsr.models.unet import AddSRUNet
+from addsr.pipelines.addsr import AddSRPipeline
+from addsr.pipelines.seesr import SeeSRPipeline
+from addsr.prompts.text import PromptTooLongWarning
+from tests.published import UNET, WEIGHTS, write_base, write_published
+
+FAST = {"device": "cpu", "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return write_published(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture
+def copy(release, tmp_path):
+    """A release to damage."""
+    shutil.copytree(release.parent, tmp_path / "models")
+    return tmp_path / "models" / "addsr"
+
+
+@pytest.fixture(scope="module")
+def up(release):
+    return addsr.load(release, **FAST)
+
+
+def photo(width=24, height=20):
+    pixels = torch.rand(height, width, 3, generator=torch.Generator().manual_seed(3))
+    return Image.fromarray((pixels * 255).byte().numpy())
+
+
+def pixels(image):
+    import numpy as np
+
+    return torch.from_numpy(np.asarray(image).copy()).int()
+
+
+def test_the_release_runs_as_it_is(up):
+    restored = up(photo(), steps=2)
+    assert restored.size == (96, 80)
+    assert torch.equal(pixels(restored), pixels(up(photo(), steps=2)))
+    for change in ({"prompt": "a dog"}, {"tags": False}, {"seed": 1}, {"psr_weight": 0}, {"start_point": "noise"}):
+        assert not torch.equal(pixels(restored), pixels(up(photo(), steps=2, **change))), change
+
+
+def test_guidance_needs_a_scale_other_than_one(up):
+    plain = pixels(up(photo(), steps=1))
+    assert torch.equal(plain, pixels(up(photo(), steps=1, negative_prompt="blur")))
+    guided = pixels(up(photo(), steps=1, guidance_scale=5.5))
+    assert not torch.equal(plain, guided)
+    assert not torch.equal(guided, pixels(up(photo(), steps=1, guidance_scale=5.5, negative_prompt="something else")))
+
+
+def test_tiles_do_not_change_the_picture_much(up):
+    large = photo(160, 150)
+    whole, tiled = (pixels(up(large, steps=1, tile=tile, color_fix="none")) for tile in (1024, 320))
+    assert (whole - tiled).abs().float().mean() < 3
+    released = up(large, steps=2, compat="released", tile=320)
+    assert released.size == (640, 600)
+
+
+def test_sizes_that_nothing_divides(up):
+    assert up(photo(33, 131), steps=1, scale=1.5).size == (50, 196)
+    assert up(photo(1, 1), steps=1).size == (4, 4)
+    assert up(photo(131, 133), steps=1, scale=4).size == (524, 532)
+
+
+def test_progress_counts_every_tile(up):
+    seen = []
+    up(photo(160, 150), steps=2, tile=320, progress=lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert {total for _, total in seen} == {len(seen)}
+
+
+def test_metadata_names_the_words(up):
+    from addsr.prompts.options import PromptOptions
+    from addsr.upscaler import RestoreOptions
+
+    made_by = up.made_by(RestoreOptions(words=PromptOptions("a dog"), compat="released"))
+    assert made_by["prompt"] == "a dog"
+    assert made_by["psr_weight"] == 0.4
+    assert len(made_by["sha256"]) == 64
+
+
+def test_a_long_prompt_is_cut_aloud(up):
+    with pytest.warns(PromptTooLongWarning, match="takes 77; cut off: '.*z"):
+        up(photo(), steps=1, prompt="y" * 90 + "z" * 10)
+
+
+def test_converted_is_the_same_model(release, up, tmp_path):
+    written = convert_model(locate(release), tmp_path / "converted")
+    assert "MODEL_CARD.md" in written
+    hashes = (tmp_path / "converted" / "SHA256SUMS").read_text().splitlines()
+    assert len(hashes) == 5
+    again = addsr.load(tmp_path / "converted", **FAST)
+    assert torch.equal(pixels(again(photo(), steps=2)), pixels(up(photo(), steps=2)))
+    pipeline = AddSRPipeline.from_pretrained(tmp_path / "converted")
+    assert pipeline.image_encoder.tag_names == ["cat", "tree", "sky", "street"]
+    with pytest.raises(OutputError, match="exists already"):
+        convert_model(locate(release), tmp_path / "converted")
+    half = convert_model(locate(release), tmp_path / "half", "bf16")
+    assert half["unet/" + WEIGHTS] < 0.6 * written["unet/" + WEIGHTS]
+    assert addsr.load(tmp_path / "half", device="cpu", precision="bf16")(photo(), steps=1).size == (96, 80)
+
+
+def test_seesr_and_its_turbo(release, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(release.parent, models)
+    (models / "addsr").rename(models / "seesr")
+    up = addsr.load(models / "seesr", **FAST)
+    assert (up.restorer.sampler, up.restorer.num_inference_steps, up.restorer.guidance_scale) == ("ancestral", 50, 5.5)
+    assert up(photo(), steps=3).size == (96, 80)
+    assert up(photo(200, 100), steps=2, compat="released").size == (800, 400)
+    with pytest.raises(ModelError, match="needs SD-Turbo"):
+        addsr.load(models / "seesr", beside=Beside(kind="seesr-turbo"), **FAST)
+    write_base(models / "sd-turbo", AddSRUNet(**UNET | {"use_image_cross_attention": False}))
+    turbo = addsr.load(models / "seesr", beside=Beside(kind="seesr-turbo"), **FAST)
+    assert (turbo.restorer.timesteps(), turbo.restorer.guidance_scale) == ([501, 1], 1.0)
+    ours, theirs = (load_file(models / name / "unet" / WEIGHTS) for name in ("seesr", "sd-turbo"))
+    state = turbo.restorer.unet.state_dict()
+    assert torch.equal(state["conv_in.weight"], theirs["conv_in.weight"])
+    key = next(key for key in state if "image_attentions" in key)
+    assert torch.equal(state[key], ours[key])
+    assert turbo(photo()).size == (96, 80)
+    converted = convert_model(locate(models / "seesr"), tmp_path / "converted")
+    assert converted
+    assert isinstance(SeeSRPipeline.from_pretrained(tmp_path / "converted"), AddSRPipeline)
+    assert addsr.load(tmp_path / "converted", **FAST).restorer.sampler == "ancestral"
+
+
+def test_older_names_of_the_autoencoder(copy, up):
+    folder = copy.parent / "stable-diffusion-2-base" / "vae"
+    old = {}
+    for key, value in load_file(folder / WEIGHTS).items():
+        if ".attentions." in key:
+            names = ((".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value."), (".to_out.0.", ".proj_attn."))
+            for new, name in names:
+                key = key.replace(new, name)
+        old[key] = value
+    (folder / WEIGHTS).unlink()
+    torch.save(old, folder / "diffusion_pytorch_model.bin")
+    assert torch.equal(pixels(addsr.load(copy, **FAST)(photo(), steps=1)), pixels(up(photo(), steps=1)))
+
+
+# --- what is missing or damaged
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+PICKLES = {
+    "unet": ("addsr/unet", "diffusion_pytorch_model.bin"),
+    "controlnet": ("addsr/controlnet", "diffusion_pytorch_model.bin"),
+    "vae": ("stable-diffusion-2-base/vae", "diffusion_pytorch_model.bin"),
+    "text encoder": ("stable-diffusion-2-base/text_encoder", "pytorch_model.bin"),
+    "RAM": ("", "ram_swin_large_14m.pth"),
+    "DAPE": ("", "DAPE.pth"),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("place", PICKLES)
+def test_malicious_pickles_are_refused_and_not_run(copy, place, zipped, tmp_path):
+    folder, name = PICKLES[place]
+    folder = copy.parent / folder
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    victim = tmp_path / "executed"
+    if zipped:
+        torch.save({"model": Evil(victim)}, folder / name)
+    else:
+        (folder / name).write_bytes(pickle.dumps({"model": Evil(victim)}))
+    for attempt in (lambda: addsr.load(copy, **FAST), lambda: convert_model(locate(copy), tmp_path / "out")):
+        with pytest.raises(ModelError, match="refused") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+    assert not victim.exists()
+    assert not (tmp_path / "out").exists()
+
+
+def damage_missing_key(folder):
+    state = load_file(folder / "unet" / WEIGHTS)
+    state.pop("conv_in.weight")
+    save_file(state, folder / "unet" / WEIGHTS)
+    return "1 missing: conv_in.weight"
+
+
+def damage_extra_key(folder):
+    save_file(load_file(folder / "controlnet" / WEIGHTS) | {"more": torch.ones(1)}, folder / "controlnet" / WEIGHTS)
+    return "1 unexpected: more"
+
+
+def damage_shape(folder):
+    state = load_file(folder / "unet" / WEIGHTS)
+    state["conv_in.weight"] = state["conv_in.weight"][:, :3].contiguous()
+    save_file(state, folder / "unet" / WEIGHTS)
+    return r"conv_in.weight is \[16, 3, 3, 3\] instead of \[16, 4, 3, 3\]"
+
+
+def damage_truncated(folder):
+    path = folder / "unet" / WEIGHTS
+    path.write_bytes(path.read_bytes()[:4000])
+    return "damaged or truncated"
+
+
+def damage_truncated_pickle(folder):
+    path = folder.parent / "ram_swin_large_14m.pth"
+    path.write_bytes(path.read_bytes()[:4000])
+    return "ram_swin_large_14m.pth: (damaged or truncated|refused)"
+
+
+def damage_config(folder):
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"act_fn": "gelu"}))
+    return "act_fn is 'gelu'"
+
+
+def damage_no_base(folder):
+    shutil.rmtree(folder.parent / "stable-diffusion-2-base")
+    return "addsr download sd2-base"
+
+
+def damage_no_ram(folder):
+    (folder.parent / "ram_swin_large_14m.pth").unlink()
+    return "addsr download ram"
+
+
+def damage_no_dape(folder):
+    (folder.parent / "DAPE.pth").unlink()
+    return "addsr download seesr"
+
+
+def damage_dape_is_ram(folder):
+    shutil.copy(folder.parent / "ram_swin_large_14m.pth", folder.parent / "DAPE.pth")
+    return "is no adapter"
+
+
+def damage_ram_is_dape(folder):
+    shutil.copy(folder.parent / "DAPE.pth", folder.parent / "ram_swin_large_14m.pth")
+    return "holds no RAM"
+
+
+def damage_tag_list(folder):
+    (folder.parent / "ram_tag_list.txt").write_text("cat\n")
+    return "1 tags and 4 thresholds for a tagger of 4 tags"
+
+
+def damage_no_tokenizer(folder):
+    for path in (folder.parent / "stable-diffusion-2-base" / "tokenizer").iterdir():
+        path.unlink()
+    return "tokenizer"
+
+
+DAMAGES = [value for name, value in list(globals().items()) if name.startswith("damage_")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_one_clear_sentence(copy, damage, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "nothing"))
+    expected = damage(copy)
+    with pytest.raises(ModelError, match=expected) as caught:
+        addsr.load(copy, **FAST)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_tag_list_only_tags_are_impossible(copy):
+    (copy.parent / "ram_tag_list.txt").unlink()
+    up = addsr.load(copy, **FAST)
+    with pytest.raises(ModelError, match=r"has no ram_tag_list\.txt"):
+        up(photo(), steps=1)
+    assert up(photo(), steps=1, tags=False).size == (96, 80)
+
+
+def test_steps_and_kinds_out_of_range(up, release):
+    with pytest.raises(AddSRError, match="steps is 5; it must be 1 to 4"):
+        up(photo(), steps=5)
+    with pytest.raises(ModelError, match="unknown kind"):
+        locate(release, Beside(kind="sdxl"))
+
+
+def test_converting_types_while_reading(tmp_path):
+    tensors = {"a": torch.randn(5, 3), "b": torch.arange(3), "c": torch.tensor(2.5)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    read = read_tensors(tmp_path / "x.safetensors", torch.bfloat16)
+    assert {key: value.dtype for key, value in read.items()} == {
+        "a": torch.bfloat16,
+        "b": torch.int64,
+        "c": torch.bfloat16,
+    }
+    assert torch.equal(read["a"], tensors["a"].bfloat16())
