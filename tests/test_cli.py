@@ -11,9 +11,11 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from addsr import batch
 from addsr.cli import app
+from tests.published import write_published
 
 
 @pytest.fixture
@@ -241,3 +243,56 @@ def test_interrupted(photo, model):
 
 def test_plan_takes_each_input_once(photo):
     assert len(batch.plan([photo, photo, photo.parent], None, "_x4", "auto", False)) == 1
+
+
+def test_a_plan_writes_nothing(addsr, photo):
+    code, out, _ = addsr("upscale", photo, "--plan")
+    assert code == 0
+    assert "64×48 in 1 tile" in out
+    row = json.loads(addsr("upscale", photo, "--plan", "--json", "-s", 2)[1])
+    assert (row["width"], row["height"]) == (32, 24)
+    assert row["peak_bytes"] > row["weights_bytes"] > 0
+    assert not list(photo.parent.glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return write_published(tmp_path_factory.mktemp("release"))
+
+
+def test_a_published_model_from_the_command_line(addsr, photo, release, tmp_path):
+    code, out, _ = addsr("tag", photo, "--model", release)
+    assert (code, out) == (0, "cat, sky\n")
+    code, out, err = addsr("tag", photo, tmp_path / "no.jpg", "--json", "--model", release)
+    assert (code, json.loads(out)["tags"]) == (1, ["cat", "sky"])
+    assert "no.jpg" in err
+    assert addsr("tag", photo, "--model", "compact")[0] == 1
+    code, _, err = addsr("convert", release, "-o", tmp_path / "converted")
+    assert (code, "18 files" in err) == (0, True)
+    assert addsr("convert", release, "-o", tmp_path / "converted")[0] == 1
+    words = ("--steps", 2, "--prompt", "y " * 60, "--json", "-o", tmp_path / "out")
+    code, out, err = addsr("upscale", photo, "--model", tmp_path / "converted", *words)
+    assert (code, json.loads(out)["guidance_scale"]) == (0, 1.0)
+    assert err.count("warning: the prompt has") == 1
+    code, out, _ = addsr("upscale", photo, "--model", release, "--plan", "--json")
+    assert json.loads(out)["tiles"] == 1
+    assert addsr("upscale", photo, "--model", release, "--steps", 5)[0] == 2
+
+
+def test_convert_prints_what_does_not_fit(addsr, release, tmp_path):
+    shutil.copytree(release.parent, tmp_path / "models")
+    path = tmp_path / "models" / "addsr" / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    names = [name for name in state if "image_attentions" in name][:9]
+    save_file({name: value for name, value in state.items() if name not in names}, path)
+    code, out, err = addsr("convert", tmp_path / "models" / "addsr", "-o", tmp_path / "out")
+    assert code == 1
+    assert sorted(out.splitlines()) == sorted(f"missing: {name}" for name in names)
+    assert "9 missing" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_downloading_lists_and_refuses(addsr, monkeypatch):
+    assert "sd2-base: Stable Diffusion" in addsr("download", "--list")[1]
+    assert addsr("download")[0] == 2
+    assert "nothing is called 'x'" in addsr("download", "x")[2]

@@ -40,7 +40,9 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
     describer = load_describer(files, restorer, dtype)
     words = None if describer is None else describer.encode_prompt
     from diffusers import DDPMScheduler
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     pipeline_class = {"AddSRPipeline": AddSRPipeline, "SeeSRPipeline": SeeSRPipeline}[files.pipeline]
     pipeline = pipeline_class(
         restorer.unet,
@@ -73,7 +75,8 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
 
 def _card(files: ModelFiles, sampler: str, precision: str) -> str:
     name = {"addsr": "AddSR", "ancestral": "SeeSR"}[sampler]
-    rows = "\n".join(f"| {part} | `{path.name}` |" for part, path in files.parts.items())
+    rows = "\n".join(f"| {part} | `{'/'.join(path.parts[-2:])}` |" for part, path in files.parts.items())
+    kept = "their type kept" if precision == "keep" else f"as {precision}"
     return f"""---
 license: other
 library_name: addsr
@@ -81,7 +84,7 @@ pipeline_tag: image-to-image
 ---
 # {name}, converted by addsr
 
-The published weights, unchanged but for their names and type ({precision}); DAPE's adapters are merged into RAM.
+The published weights, {kept}; DAPE's adapters are merged into RAM.
 
 | part | from |
 |---|---|

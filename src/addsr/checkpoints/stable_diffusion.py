@@ -167,7 +167,9 @@ def load_tokenizer(folder: Path) -> Any:
 
     whole = (folder / "tokenizer.json").is_file()
     if not whole and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
-        raise ModelError(f"{folder}: no tokenizer in the folder; looked for vocab.json with merges.txt, or tokenizer.json")
+        raise ModelError(
+            f"{folder}: no tokenizer in the folder; looked for vocab.json with merges.txt, or tokenizer.json"
+        )
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:

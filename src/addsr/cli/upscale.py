@@ -1,6 +1,7 @@
 """addsr upscale: files and folders in, restored and enlarged pictures out."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -154,6 +155,9 @@ def _run(
     from addsr.errors import AddSRError
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    warnings.showwarning = lambda message, *_args, **_more: console.print(
+        f"warning: {message}", style="yellow", markup=False
+    )
     try:
         with console.status("starting …"):
             from addsr.batch import plan

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+SHOWN = 200  # characters of what was cut
+
 
 class PromptTooLongWarning(UserWarning):
     """A prompt has more tokens than the text encoder takes; the message says what was cut."""
@@ -42,9 +44,10 @@ class PromptEncoder:
 
     def _encode(self, prompt: str, device: torch.device) -> torch.Tensor:
         length = self.tokenizer.model_max_length
-        ids = self.tokenizer(prompt, truncation=False)["input_ids"]
+        ids = self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"]
         if len(ids) > length:
             lost = self.tokenizer.decode(ids[length - 1 : -1], skip_special_tokens=True).strip()
+            lost = lost if len(lost) <= SHOWN else lost[:SHOWN] + " …"
             message = f"the prompt has {len(ids)} tokens and the text encoder takes {length}; cut off: {lost!r}"
             warnings.warn(message, PromptTooLongWarning, stacklevel=4)
         tokens = self.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
