@@ -129,8 +129,16 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
     raise ModelError(f"{files.folder}: {part} is a {kind}; expected one of {', '.join(known)}")
 
 
-def load_describer(files: ModelFiles, restorer: Restorer, dtype: torch.dtype | None) -> Describer | None:
-    """What tells the networks of a photo in words and tokens; None for a model without text and image encoder."""
+def load_describer(
+    files: ModelFiles, restorer: Restorer, dtype: torch.dtype | None, *, keep: bool = True
+) -> Describer | None:
+    """What tells the networks of a photo in words and tokens; None for a model without text and image encoder.
+
+    Args:
+        files, dtype: as for `load_restorer`.
+        restorer: the model's.
+        keep: keep the text encoder in memory, instead of opening it for each new prompt.
+    """
     from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer
 
     if "text_encoder" not in files.parts:
@@ -139,8 +147,13 @@ def load_describer(files: ModelFiles, restorer: Restorer, dtype: torch.dtype | N
 
     if "tokenizer" not in files.parts:
         raise ModelError(f"{files.folder}: the model has a text encoder and no tokenizer")
-    text_encoder = load_text_encoder(files.parts["text_encoder"], dtype)
-    return Describer(restorer, PromptEncoder(text_encoder, load_tokenizer(files.parts["tokenizer"])))
+    tokenizer, text_encoder = (
+        load_tokenizer(files.parts["tokenizer"]),
+        load_text_encoder(files.parts["text_encoder"], dtype),
+    )
+    if keep:
+        return Describer(restorer, PromptEncoder(text_encoder, tokenizer))
+    return Describer(restorer, PromptEncoder(lambda: load_text_encoder(files.parts["text_encoder"], dtype), tokenizer))
 
 
 def load_tagger(
@@ -188,10 +201,8 @@ def load(
     dtype = choose_precision(precision, target)
     files = locate(folder, beside)
     restorer = load_restorer(files, dtype)
-    describer = load_describer(files, restorer, dtype)
-    text_encoder = (
-        None if describer is None or describer.encode_prompt is None else describer.encode_prompt.text_encoder
-    )
+    describer = load_describer(files, restorer, dtype, keep=target.type != "cpu" or dtype != torch.float32)
+    words = None if describer is None else describer.encode_prompt
     # On a CPU the large networks stay as their file has them: mapped into memory, read as they are used, never copied.
     last = restorer.networks if restorer.is_local or target.type != "cpu" else [restorer.vae]
     for network in last:
@@ -200,12 +211,12 @@ def load(
         denoiser = [network for network in (restorer.unet, restorer.controlnet) if network is not None]
         groups = {"vae": [restorer.vae], "denoiser": denoiser}
         groups |= {"image_encoder": [restorer.image_encoder]} if restorer.image_encoder is not None else {}
-        groups |= {"text_encoder": [text_encoder]} if text_encoder is not None else {}
+        groups |= {"text_encoder": [words.open()]} if words is not None else {}
         restorer.offload = Offload(groups, target)
     else:
         restorer.to(target)
-        if text_encoder is not None:
-            nn.Module.to(text_encoder, target)
+        if words is not None and target.type != "cpu":
+            words.open().to(target)
     if compile:
         for network in (restorer.unet, restorer.controlnet):
             if network is not None:

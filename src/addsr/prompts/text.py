@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 SHOWN = 200  # characters of what was cut
 
@@ -17,14 +18,19 @@ class PromptEncoder:
     """Prompts -> embeddings; each prompt is computed once.
 
     Args:
-        text_encoder: transformers' CLIPTextModel.
+        text_encoder: transformers' CLIPTextModel, or what opens one. That is let go again after use: on a CPU, where its
+            weights are mapped from their file, opening takes a moment and keeping 1.4 GB.
         tokenizer: its tokenizer.
         remembered: so many prompts are kept.
     """
 
     def __init__(self, text_encoder: Any, tokenizer: Any, remembered: int = 64) -> None:
         self.text_encoder, self.tokenizer, self._remembered = text_encoder, tokenizer, remembered
-        self._known: dict[tuple[str, torch.device, torch.dtype], torch.Tensor] = {}
+        self._known: dict[str, torch.Tensor] = {}
+
+    def open(self) -> nn.Module:
+        """The text encoder."""
+        return self.text_encoder if isinstance(self.text_encoder, nn.Module) else self.text_encoder()
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -33,16 +39,17 @@ class PromptEncoder:
         Warns:
             PromptTooLongWarning: for a prompt that is cut.
         """
-        weight = next(self.text_encoder.parameters())
-        keys = [(prompt, weight.device, weight.dtype) for prompt in prompts]
-        for key in dict.fromkeys(keys):
-            if key not in self._known:
-                if len(self._known) >= self._remembered:
-                    self._known.pop(next(iter(self._known)))
-                self._known[key] = self._encode(key[0], weight.device)
-        return torch.cat([self._known[key] for key in keys])
+        unknown = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        encoded: dict[str, torch.Tensor] = {prompt: self._known[prompt] for prompt in prompts if prompt not in unknown}
+        if unknown:
+            text_encoder = self.open()
+            encoded |= {prompt: self._encode(prompt, text_encoder) for prompt in unknown}
+        self._known |= encoded
+        for forgotten in list(self._known)[: -self._remembered]:
+            del self._known[forgotten]
+        return torch.cat([encoded[prompt] for prompt in prompts])
 
-    def _encode(self, prompt: str, device: torch.device) -> torch.Tensor:
+    def _encode(self, prompt: str, text_encoder: Any) -> torch.Tensor:
         length = self.tokenizer.model_max_length
         ids = self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"]
         if len(ids) > length:
@@ -51,4 +58,5 @@ class PromptEncoder:
             message = f"the prompt has {len(ids)} tokens and the text encoder takes {length}; cut off: {lost!r}"
             warnings.warn(message, PromptTooLongWarning, stacklevel=4)
         tokens = self.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return self.text_encoder(tokens.input_ids.to(device))[0]
+        device = next(text_encoder.parameters()).device
+        return text_encoder(tokens.input_ids.to(device))[0]

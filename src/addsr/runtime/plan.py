@@ -60,7 +60,7 @@ class Planner:
         self.upscaler, restorer = upscaler, upscaler.restorer
         self._weights = sum(_bytes(network) for network in restorer.networks)
         words = None if upscaler.describer is None else upscaler.describer.encode_prompt
-        if words is not None:
+        if words is not None and isinstance(words.text_encoder, nn.Module):  # else it is gone when memory is short
             self._weights += _bytes(words.text_encoder)
         self._dtype, self._device = restorer.placement.dtype, restorer.placement.device
         self._meta = _on_meta(restorer)
