@@ -58,7 +58,7 @@ def test_a_local_model_gives_nearly_the_same_tiled_or_whole(compact_pipeline):
     restorer = compact_pipeline.restorer
     lr = torch.rand(1, 3, 200, 168, generator=torch.Generator().manual_seed(0))
     whole, tiled = (restorer(lr, num_inference_steps=2, tiling=tiling) for tiling in (None, Tiling(32, 16)))
-    assert (tiled - whole).abs().mean() < 2e-3 * whole.abs().mean()
+    assert (tiled - whole).abs().mean() < 0.01 * whole.abs().mean()
 
 
 class Moved(nn.Module):
