@@ -341,10 +341,12 @@ class Restorer:
         """Scaled latents -> picture (N, 3, H, W), about [-1, 1], kept on the device `to`."""
         factor = self.vae_scale_factor
         self.offload.use("vae")
+        latents = latents / self.vae.config["scaling_factor"]
+        if tiling is None:  # training's way, which torch.compile follows
+            return self.vae.decode(latents).sample
 
         def run(rows: slice, columns: slice) -> torch.Tensor:
-            part = latents[..., _divided(rows, factor), _divided(columns, factor)]
-            picture = self.vae.decode(part / self.vae.config["scaling_factor"]).sample
+            picture = self.vae.decode(latents[..., _divided(rows, factor), _divided(columns, factor)]).sample
             if on_tile is not None:
                 on_tile()
             return picture

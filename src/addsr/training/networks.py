@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from addsr.checkpoints.published import locate
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
-from addsr.errors import ModelError, TrainingError
-from addsr.loading import find_model
+from addsr.errors import TrainingError
+from addsr.loading import find_model, load_describer, load_restorer
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.controlnet import AddSRControlNet
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.addsr import AddSRPipeline
+from addsr.pipelines.seesr import SeeSRPipeline
+from addsr.prompts.text import PromptEncoder
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import read_run_config
 from addsr.training.context import TextEncoder
@@ -33,25 +35,22 @@ class Networks:
 
     Attributes:
         restorer: the networks and the defaults that belong to the weights.
-        pipeline: where it came from a pipeline with encoders of its own, that.
+        encode_prompt: where the model has a text encoder, that.
     """
 
     restorer: Restorer
-    pipeline: AddSRPipeline | None = None
+    encode_prompt: PromptEncoder | None = None
 
     @property
     def encode_text(self) -> TextEncoder | None:
         """Prompts -> embeddings, where the model has a text encoder."""
-        pipeline = self.pipeline
-        if pipeline is None or pipeline.text_encoder is None:
-            return None
-        return lambda prompts: pipeline.encode_prompt(prompts, len(prompts))
+        return self.encode_prompt
 
     def to(self, device: torch.device) -> None:
         """Move all networks, those that do not train included."""
         self.restorer.to(device)
-        if self.pipeline is not None and self.pipeline.text_encoder is not None:
-            self.pipeline.text_encoder.to(device)
+        if self.encode_prompt is not None:
+            self.encode_prompt.open().to(device)
 
 
 def fresh_networks(config: dict[str, Any]) -> Networks:
@@ -88,7 +87,7 @@ def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
 
 
 def networks_from(source: str | Path) -> Networks:
-    """Networks of an earlier run (its averages), of a bundled model, or of a model folder, in float32.
+    """Networks of an earlier run (its averages), of a bundled model, or of a model folder, ours or published, in float32.
 
     Raises:
         ModelError: if there is none.
@@ -96,14 +95,10 @@ def networks_from(source: str | Path) -> Networks:
     """
     if (Path(source) / "config.json").is_file() and not (Path(source) / "model_index.json").is_file():
         return _networks_of_run(Path(source))
-    folder = find_model(source)
-    try:
-        logging.disable_progress_bar()
-        pipeline = AddSRPipeline.from_pretrained(folder, local_files_only=True)
-        pipeline.to(dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder}: the model cannot be loaded ({error})") from error
-    return Networks(_ready(pipeline.restorer), pipeline)
+    files = locate(find_model(source))
+    restorer = load_restorer(files, torch.float32)
+    describer = load_describer(files, restorer, torch.float32)
+    return Networks(_ready(restorer), None if describer is None else describer.encode_prompt)
 
 
 def _networks_of_run(run: Path) -> Networks:
@@ -142,24 +137,25 @@ def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
     """
     from diffusers import DDPMScheduler
 
-    restorer, pipeline = networks.restorer, networks.pipeline
+    restorer, words = networks.restorer, networks.encode_prompt
     put_averages(restorer, checkpoint)
     parts = {name: getattr(restorer, name) for name in NETWORKS if getattr(restorer, name) is not None}
     for network in parts.values():
         nn.Module.to(network, torch.float16)
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-    scheduler = DDPMScheduler.from_config(schedule | {"prediction_type": restorer.prediction_type})
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    AddSRPipeline(
-        scheduler=pipeline.scheduler if pipeline is not None else scheduler,
-        text_encoder=pipeline.text_encoder if pipeline is not None else None,
-        tokenizer=pipeline.tokenizer if pipeline is not None else None,
-        image_encoder=pipeline.image_encoder if pipeline is not None else None,
+    pipeline_class = {"addsr": AddSRPipeline, "ancestral": SeeSRPipeline}[restorer.sampler]
+    pipeline_class(
+        scheduler=DDPMScheduler.from_config(betas | {"prediction_type": restorer.prediction_type}),
+        text_encoder=None if words is None else words.open(),
+        tokenizer=None if words is None else words.tokenizer,
+        image_encoder=restorer.image_encoder,  # pyright: ignore[reportArgumentType]
         start_point=restorer.start_point,
         psr_weight=restorer.psr_weight,
         num_inference_steps=restorer.num_inference_steps,
         color_fix=restorer.color_fix,
+        guidance_scale=restorer.guidance_scale,
         **parts,
     ).save_pretrained(part)
     for path in part.glob("*/config.json"):  # where they were loaded from is nobody's business
