@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from addsr import __version__
-from addsr.cli import convert, degrade, download, info, tag, train, upscale
+from addsr.cli import convert, degrade, download, info, profile, tag, train, upscale
 
 app = typer.Typer(
     name="addsr",
@@ -22,6 +22,7 @@ app.command(name="convert")(convert.convert)
 app.command(name="download")(download.download)
 app.command(name="train")(train.train)
 app.command(name="degrade")(degrade.degrade)
+app.command(name="profile")(profile.profile)
 app.command(name="info")(info.info)
 
 

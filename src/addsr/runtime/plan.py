@@ -63,7 +63,7 @@ class Planner:
         if words is not None and isinstance(words.text_encoder, nn.Module):  # else it is gone when memory is short
             self._weights += _bytes(words.text_encoder)
         self._dtype, self._device = restorer.placement.dtype, restorer.placement.device
-        self._meta = _on_meta(restorer)
+        self._meta = on_meta(restorer)
         self._speed = macs_per_second(self._device, self._dtype)
         self._known: dict[tuple[int, int], dict[str, Cost]] = {}
 
@@ -141,7 +141,7 @@ def _bytes(network: Any) -> int:
     return sum(parameter.nbytes for parameter in network.parameters())
 
 
-def _on_meta(restorer: Restorer) -> Restorer:
+def on_meta(restorer: Restorer) -> Restorer:
     """The same networks without weights."""
 
     def bare(network: Any) -> Any:
@@ -157,7 +157,11 @@ def _on_meta(restorer: Restorer) -> Restorer:
         restorer.prediction_type,
         controlnet=bare(restorer.controlnet),
         image_encoder=bare(restorer.image_encoder),
+        start_point=restorer.start_point,
+        psr_weight=restorer.psr_weight,
+        num_inference_steps=restorer.num_inference_steps,
         sampler=restorer.sampler,
+        guidance_scale=restorer.guidance_scale,
     )
 
 

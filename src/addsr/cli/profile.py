@@ -1,0 +1,43 @@
+"""addsr profile: what models cost, side by side."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from addsr.cli.failure import failing_cleanly
+from addsr.cli.model_options import DebugOption, ThreadsOption
+
+
+def profile(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="compact, a folder, or addsr, seesr (Stable Diffusion 2 size)."),
+    ],
+    size: Annotated[int, typer.Option(help="Pixels along a side of the result.")] = 512,
+    steps: Annotated[int | None, typer.Option(help="Default: the model's own.")] = None,
+    timed: Annotated[
+        bool, typer.Option("--seconds", help="Run and time each stage; addsr and seesr with random weights (9 GB).")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Where to time: auto, cpu, cuda or mps.")] = "auto",
+    threads: ThreadsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a model.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Parameters by component, multiply-accumulates, seconds and peak memory by stage of one restoration."""
+    with failing_cleanly(debug):
+        from addsr.evaluation.profile import profile as run
+        from addsr.runtime.device import choose_device, set_threads
+
+        set_threads(threads)
+        where = str(choose_device(device))
+        profiles = [run(model, size, steps, timed=timed, device=where) for model in models]
+        if as_json:
+            for one in profiles:
+                typer.echo(json.dumps(one.row()))
+            return
+        from rich.console import Console
+
+        from addsr.evaluation.table import table
+
+        Console(soft_wrap=True).print(table(profiles))
