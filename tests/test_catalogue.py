@@ -7,6 +7,7 @@ import pytest
 
 from addsr.checkpoints.catalogue import VARIABLE, Entry, cached_folders, read_catalogue
 from addsr.checkpoints.download import fetch
+from addsr.checkpoints.hub_cache import cached_snapshot
 from addsr.errors import ModelError
 
 CONTENT = b"weights"
@@ -16,8 +17,8 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 class Hub:
     """What `fetch` needs of huggingface_hub."""
 
-    def __init__(self, folder, stated=DIGEST, there=("second/one",)):
-        self.folder, self.stated, self.there, self.asked = folder, stated, there, []
+    def __init__(self, folder, stated=DIGEST, there=("second/one",), git=""):
+        self.folder, self.stated, self.there, self.git, self.asked = folder, stated, there, git, []
 
     def HfApi(self):  # noqa: N802
         return self
@@ -28,10 +29,13 @@ class Hub:
             raise OSError("404, not found\nmore")
         lfs = SimpleNamespace(sha256=self.stated)
         names = {"unet/config.json": None, "unet/weights.safetensors": lfs, "README.md": None}
-        return SimpleNamespace(sha="abc", siblings=[SimpleNamespace(rfilename=n, lfs=v) for n, v in names.items()])
+        git = hashlib.sha1(b"blob 7\0" + CONTENT).hexdigest()
+        return SimpleNamespace(
+            siblings=[SimpleNamespace(rfilename=n, lfs=v, blob_id=self.git or git) for n, v in names.items()]
+        )
 
-    def snapshot_download(self, repository, *, revision, allow_patterns, local_dir):
-        self.asked.append((repository, revision, sorted(allow_patterns), local_dir))
+    def snapshot_download(self, repository, *, allow_patterns, local_dir):
+        self.asked.append((repository, sorted(allow_patterns), local_dir))
         folder = local_dir or self.folder / "cache"
         for name in allow_patterns:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +51,7 @@ def test_the_first_mirror_that_answers_is_taken(tmp_path):
     assert fetch("x", {"x": ENTRY}, None, hub) == tmp_path / "cache"
     assert fetch("x", {"x": ENTRY}, tmp_path / "to", hub) == tmp_path / "to" / "x"
     wanted = ["unet/config.json", "unet/weights.safetensors"]
-    assert hub.asked[0] == ("second/one", "abc", wanted, None)
+    assert hub.asked[0] == ("second/one", wanted, None)
 
 
 @pytest.mark.parametrize("pinned", [False, True])
@@ -59,6 +63,19 @@ def test_a_wrong_hash_removes_the_file(tmp_path, pinned):
     with pytest.raises(ModelError, match="instead of 0000"):
         fetch("x", {"x": entry}, None, hub)
     assert not (tmp_path / "cache" / "unet" / "weights.safetensors").exists()
+
+
+def test_small_files_are_checked_by_their_git_hash(tmp_path):
+    with pytest.raises(ModelError, match="its git hash is"):
+        fetch("x", {"x": ENTRY}, None, Hub(tmp_path, git="0" * 40))
+
+
+def test_what_a_mirror_lacks_is_no_success(tmp_path):
+    with pytest.raises(ModelError, match=r"second/one: has no vae/config\.json"):
+        fetch("x", {"x": Entry(repositories=["second/one"], files=["unet/*", "vae/config.json"])}, None, Hub(tmp_path))
+    pinned = Entry(repositories=["second/one"], files=["unet/*"], sha256={"unet/other.bin": "0" * 64})
+    with pytest.raises(ModelError, match=r"second/one: has no unet/other\.bin"):
+        fetch("x", {"x": pinned}, None, Hub(tmp_path))
 
 
 def test_failures_are_named(tmp_path):
@@ -87,3 +104,10 @@ def test_the_catalogue_can_be_replaced(tmp_path, monkeypatch):
 def test_the_cache_is_searched_without_the_network(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert cached_folders(["x"], {"x": ENTRY}) == []
+    snapshot = tmp_path / "models--second--one" / "snapshots" / "abc"
+    (snapshot / "unet").mkdir(parents=True)  # a part of the repository is enough
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    assert cached_folders(["x"], {"x": ENTRY}) == [snapshot]
+    assert cached_snapshot("second/one") == snapshot
+    assert cached_snapshot("../one") is cached_snapshot("one") is None

@@ -7,8 +7,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import addsr
+from addsr.checkpoints.hashes import weights_sha256
+from addsr.checkpoints.published import locate
 from addsr.errors import AddSRError, ModelError
-from addsr.loading import find_model, weights_sha256
+from addsr.loading import find_model
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -22,7 +24,7 @@ def folder(compact_pipeline, tmp_path):
 def test_a_folder_loads_with_its_defaults(folder):
     upscaler = addsr.load(folder, device="cpu", precision="fp32")
     assert upscaler.restorer.start_point == "noise"
-    assert upscaler.sha256 == weights_sha256(folder)
+    assert upscaler.sha256 == weights_sha256(locate(folder))
 
 
 def test_unknown_names_and_empty_folders(tmp_path):

@@ -67,6 +67,28 @@ def test_guidance_needs_a_scale_other_than_one(up):
     assert not torch.equal(guided, pixels(up(photo(), steps=1, guidance_scale=5.5, negative_prompt="something else")))
 
 
+def test_guidance_of_one_or_less_is_none(up):
+    plain = pixels(up(photo(), steps=1))
+    for scale in (0, 0.5, 1):
+        assert torch.equal(plain, pixels(up(photo(), steps=1, guidance_scale=scale)))
+
+
+def test_later_steps_look_again_at_the_enlarged_photo(up):
+    """With a PSR weight of 0 the tokens of the later steps are those of LR enlarged, as in the released code."""
+    seen, encoder = [], up.restorer.image_encoder
+    hook = encoder.register_forward_hook(lambda module, args, output: seen.append(output))
+    up(photo(), steps=3, psr_weight=0)
+    up(photo(), steps=3, psr_weight=0.5)
+    hook.remove()
+    assert len(seen) == 2 + 3  # of the photo, of the enlarged photo once; with refinement, of each mix
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_the_released_way_with_wide_photos(up):
+    assert up(photo(210, 40), steps=1, compat="released").size == (840, 160)
+    assert up(photo(60, 30), steps=1, compat="released").size == (240, 120)
+
+
 def test_tiles_do_not_change_the_picture_much(up):
     large = photo(160, 150)
     whole, tiled = (pixels(up(large, steps=1, tile=tile, color_fix="none")) for tile in (1024, 320))
@@ -236,6 +258,57 @@ def damage_config(folder):
     return "act_fn is 'gelu'"
 
 
+def damage_config_kind(folder):
+    (folder / "unet" / "config.json").write_text('"somebody/else"')
+    return "holds no JSON object"
+
+
+def damage_config_types(folder):
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mid_block_type": None, "attention_head_dim": 0}))
+    return "describes no AddSRUNet"
+
+
+def damage_text_config(folder):
+    path = folder.parent / "stable-diffusion-2-base" / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": 0}))
+    return "describes no CLIP text model"
+
+
+def damage_vocabulary(folder):
+    (folder.parent / "stable-diffusion-2-base" / "tokenizer" / "vocab.json").write_text("{")
+    return "describes no CLIP tokenizer"
+
+
+def damage_integers(folder):
+    state = load_file(folder / "unet" / WEIGHTS)
+    state["conv_in.weight"] = state["conv_in.weight"].to(torch.int8)
+    save_file(state, folder / "unet" / WEIGHTS)
+    return r"1 not of a floating-point type: conv_in.weight \(int8\)"
+
+
+def damage_no_attentions(folder):
+    state = {k: v for k, v in load_file(folder / "unet" / WEIGHTS).items() if "image_attentions" not in k}
+    save_file(state, folder / "unet" / WEIGHTS)
+    return "its weights have none"
+
+
+def damage_cut_pickle(folder):
+    (folder.parent / "DAPE.pth").write_bytes(b"\x80\x02M")
+    return "DAPE.pth: (damaged|refused)"
+
+
+def damage_other_base(folder):
+    path = folder.parent / "stable-diffusion-2-base" / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": "v_prediction"}))
+    return "needs Stable Diffusion.* as it predicts v_prediction instead of epsilon"
+
+
+def damage_lists_encoding(folder):
+    (folder.parent / "ram_tag_list.txt").write_bytes(b"\xff\xfe\x00")
+    return "ram_tag_list.txt"
+
+
 def damage_no_base(folder):
     shutil.rmtree(folder.parent / "stable-diffusion-2-base")
     return "addsr download sd2-base"
@@ -290,6 +363,25 @@ def test_without_a_tag_list_only_tags_are_impossible(copy):
     with pytest.raises(ModelError, match=r"has no ram_tag_list\.txt"):
         up(photo(), steps=1)
     assert up(photo(), steps=1, tags=False).size == (96, 80)
+
+
+def test_the_hash_covers_every_part(copy):
+    from addsr.checkpoints.hashes import weights_sha256
+
+    before = weights_sha256(locate(copy))
+    lora = torch.load(copy.parent / "DAPE.pth", weights_only=True)
+    torch.save({key: value * 2 for key, value in lora.items()}, copy.parent / "DAPE.pth")
+    assert weights_sha256(locate(copy)) != before
+
+
+def test_seesr_is_known_by_what_the_user_or_the_cache_calls_it(release, tmp_path):
+    assert locate(release).sampler == "addsr"
+    assert locate(release, name="someone/SEESR").sampler == "addsr"  # the folder's own name says otherwise
+    snapshot = tmp_path / "models--someone--SEESR" / "snapshots" / "abc"
+    shutil.copytree(release, snapshot)
+    parts = {"base": release.parent / "stable-diffusion-2-base", "dape": release.parent / "DAPE.pth"}
+    beside = Beside(ram=release.parent / "ram_swin_large_14m.pth", **parts)
+    assert locate(snapshot, beside).sampler == "ancestral"
 
 
 def test_steps_and_kinds_out_of_range(up, release):

@@ -153,6 +153,9 @@ def run(
         overwrite: replace existing targets.
         on_tile: called with the job, tiles done and tiles in all.
     """
+    made_by: dict[str, Any] = {}
+    if upscaler is not None:  # before the clock starts: the hash of gigabytes belongs to no picture
+        made_by = {"version": version, **upscaler.made_by(options)}
     for job in jobs:
         begun = time.monotonic()
         if job.error is not None or job.target is None or upscaler is None:
@@ -163,7 +166,6 @@ def run(
             size = upscaler.output_size(picture, options.scale)
             check_target(job.target, size, picture.alpha is not None)
             restored = upscaler.restore(picture, options, lambda done, total, job=job: on_tile(job, done, total))
-            made_by = {"version": version, **upscaler.made_by(options)}
             write_picture(restored.to_pil(), job.target, made_by, overwrite=overwrite)
             yield Done(job, None, size, time.monotonic() - begun, made_by)
         except Exception as error:

@@ -1,6 +1,5 @@
 """From a model's name, folder or hub id to an Upscaler."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,11 @@ import torch
 from torch import nn
 
 from addsr.bundled import bundled_models
-from addsr.checkpoints.convert import HASHES
+from addsr.checkpoints.building import building
 from addsr.checkpoints.fit import put_weights
-from addsr.checkpoints.published import Beside, ModelFiles, is_published, locate
+from addsr.checkpoints.hashes import weights_sha256
+from addsr.checkpoints.hub_cache import cached_snapshot
+from addsr.checkpoints.published import Beside, ModelFiles, is_published, locate, locate_tagger
 from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import schedule_from_config
@@ -38,33 +39,12 @@ def find_model(name: str | Path) -> Path:
         raise ModelError(
             f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model"
         )
-    parts = str(name).split("/")
-    if len(parts) == 2 and all(parts):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(str(name), local_files_only=True))
-        except (LocalEntryNotFoundError, HFValidationError):
-            raise ModelError(
-                f"{name}: neither a folder nor in the local hub cache (nothing is downloaded here)"
-            ) from None
+    if str(name).count("/") == 1:
+        cached = cached_snapshot(str(name))
+        if cached is None:
+            raise ModelError(f"{name}: neither a folder nor in the local hub cache (nothing is downloaded here)")
+        return cached
     raise ModelError(f"unknown model {str(name)!r}; bundled: {', '.join(bundled) or 'none'}; or give a folder")
-
-
-def weights_sha256(folder: Path) -> str:
-    """SHA-256 over the names and contents of all weight files of a model, or over the hashes that came with it."""
-    digest = hashlib.sha256()
-    if (folder / HASHES).is_file():
-        digest.update((folder / HASHES).read_bytes())
-        return digest.hexdigest()
-    weights = (path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin"))
-    for path in sorted(weights):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32) -> Restorer:
@@ -114,13 +94,11 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
     if kind == "PixelShuffleAutoencoder":
         from addsr.models.autoencoder import PixelShuffleAutoencoder
 
-        try:
-            with torch.device("meta"):
-                vae = PixelShuffleAutoencoder.from_config(read_json(folder / "config.json"))
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"{folder}: config.json describes no {kind} ({error})") from error
+        config = read_json(folder / "config.json")
+        with building(f"{folder}: config.json", kind), torch.device("meta"):
+            vae: Any = PixelShuffleAutoencoder.from_config(config)
         put_weights(vae, read_tensors(folder / stable_diffusion.NETWORK_FILES[0], dtype), folder)
-        return vae.eval()  # pyright: ignore
+        return vae.eval()
     if kind == "Tagger":
         from addsr.models.tagger import Tagger
 
@@ -164,9 +142,14 @@ def load_tagger(
     Raises:
         ModelError: if the model has none, or it is damaged.
     """
-    files = locate(find_model(name), beside)
-    target = choose_device(device)
-    tagger = _network(files, "image_encoder", choose_precision(precision, target))
+    folder, target = find_model(name), choose_device(device)
+    dtype = choose_precision(precision, target)
+    if is_published(folder) and not (folder / "model_index.json").is_file():
+        from addsr.checkpoints.ram import load_released_tagger
+
+        tagger: Any = load_released_tagger(*locate_tagger(folder, beside or Beside()), dtype)
+    else:
+        tagger = _network(locate(folder, beside), "image_encoder", dtype)
     if tagger is None or not hasattr(tagger, "tags"):
         raise ModelError(f"{name}: this model recognises no tags; the published SD-2-size ones do")
     nn.Module.to(tagger, target)
@@ -199,14 +182,15 @@ def load(
     folder = find_model(name)
     target = choose_device(device)
     dtype = choose_precision(precision, target)
-    files = locate(folder, beside)
+    files = locate(folder, beside, str(name))
     restorer = load_restorer(files, dtype)
     describer = load_describer(files, restorer, dtype, keep=target.type != "cpu" or dtype != torch.float32)
     words = None if describer is None else describer.encode_prompt
     # On a CPU the large networks stay as their file has them: mapped into memory, read as they are used, never copied.
-    last = restorer.networks if restorer.is_local or target.type != "cpu" else [restorer.vae]
-    for network in last:
-        nn.Module.to(network, memory_format=torch.channels_last)
+    if restorer.is_local or target.type != "cpu":
+        restorer.to(memory_format=torch.channels_last)
+    else:
+        restorer.vae.to(memory_format=torch.channels_last)
     if offload and target.type != "cpu":
         denoiser = [network for network in (restorer.unet, restorer.controlnet) if network is not None]
         groups = {"vae": [restorer.vae], "denoiser": denoiser}
@@ -221,4 +205,4 @@ def load(
         for network in (restorer.unet, restorer.controlnet):
             if network is not None:
                 network.compile(dynamic=False)
-    return Upscaler(restorer, str(name), lambda: weights_sha256(folder), describer)
+    return Upscaler(restorer, str(name), lambda: weights_sha256(files), describer)

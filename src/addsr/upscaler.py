@@ -15,13 +15,13 @@ from addsr.diffusion.restorer import START_POINTS, Restorer
 from addsr.diffusion.tiled import Tiling
 from addsr.errors import AddSRError, InputImageError
 from addsr.image.color import COLOR_FIXES, fix_color
-from addsr.image.conditioning import MODEL_SCALE, conditioning_picture, fitted
+from addsr.image.conditioning import MODEL_SCALE, conditioning_picture, enlarged_size, fitted
 from addsr.image.picture import Picture, from_array
 from addsr.image.read import read_picture, read_pil
 from addsr.image.resize import resize, resize_region
 from addsr.image.tiling import AxisTile, plan_axis
 from addsr.image.transparency import fill_clear
-from addsr.prompts.describe import Describer, Description
+from addsr.prompts.describe import Describer
 from addsr.prompts.options import PromptOptions
 from addsr.runtime.device import is_out_of_memory
 
@@ -30,7 +30,7 @@ MIN_TILE = 128  # output pixels along a side
 OVERLAP = 128  # output pixels that neighbouring tiles share
 COMPAT = ("paper", "released")
 RELEASED_PSR_WEIGHT = 0.4  # the command's own option never reached the released pipeline
-RELEASED_TILE, RELEASED_OVERLAP = 96, 4  # latents, of SeeSR
+RELEASED_TILES, RELEASED_AUTOENCODER = {"addsr": 320, "ancestral": 96}, 246  # latents
 
 Photo = str | Path | Image.Image | np.ndarray
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
@@ -42,13 +42,13 @@ class RestoreOptions:
 
     Attributes:
         scale: factor of the result, from 1 (restore only).
-        steps: 1 to 4.
+        steps: 1 to 4; SeeSR's sampler 1 to 999.
         seed: of all noise.
         psr_weight: 0 to 1, prediction-based self-refinement from the second step on.
         tile: side of the tiles in output pixels; None chooses.
         color_fix: `wavelet`, `adain` or `none`.
         words: prompt and tags, for a model with text.
-        guidance_scale: of classifier-free guidance, for a model with text; 1 for none.
+        guidance_scale: of classifier-free guidance, for a model with text; 1 or less for none.
         start_point: `lr` or `noise`.
         compat: `paper`, or `released` for what the published inference does otherwise, see docs/published.md.
     """
@@ -176,18 +176,18 @@ class Upscaler:
             "seed": options.seed,
             "psr_weight": self.psr_weight(options),
             "color_fix": options.color_fix or model.color_fix,
+            "start_point": options.start_point or model.start_point,
             **({} if self.describer is None else self._made_by_words(options)),
         }
 
     def _made_by_words(self, options: RestoreOptions) -> dict[str, Any]:
         words = options.words
         return {
-            "guidance_scale": self._guidance_scale(options),
+            "guidance_scale": self.guidance_scale(options),
             "prompt": words.prompt,
             "tags": words.tags,
             "added_prompt": words.added_prompt,
             "negative_prompt": words.negative_prompt,
-            "start_point": options.start_point or self.restorer.start_point,
             "compat": options.compat,
         }
 
@@ -198,7 +198,8 @@ class Upscaler:
         released = options.compat == "released" and self.restorer.sampler == "addsr" and not self.restorer.is_local
         return RELEASED_PSR_WEIGHT if released else self.restorer.psr_weight
 
-    def _guidance_scale(self, options: RestoreOptions) -> float:
+    def guidance_scale(self, options: RestoreOptions) -> float:
+        """Of a restoration."""
         return self.restorer.guidance_scale if options.guidance_scale is None else options.guidance_scale
 
     @staticmethod
@@ -242,27 +243,31 @@ class Upscaler:
         self, lr: torch.Tensor, size: tuple[int, int], options: RestoreOptions, progress: Progress | None
     ) -> torch.Tensor:
         """(3, h, w) -> (3, *size). The model enlarges by 4; other factors resample its result, or its input beyond 4."""
-        description = None
-        if self.describer is not None:
-            scale, released = self._guidance_scale(options), options.compat == "released"
-            description = self.describer(lr, options.words, scale, antialias=not released)
+        photo, released = lr, options.compat == "released"
         if options.scale > MODEL_SCALE:
             lr = resize(lr, (-(-size[0] // MODEL_SCALE), -(-size[1] // MODEL_SCALE))).clamp(0, 1)
         if self.restorer.is_local:
-            condition, restored = lr, self._run_safely(_Run(lr, options, progress, None))
+            condition, restored = lr, self._run_safely(_Run(lr, options, progress, photo))
         else:
-            condition = conditioning_picture(lr, self.restorer.vae_scale_factor, released=options.compat == "released")
-            restored = self._run_safely(_Run(condition, options, progress, description))
+            height, width = enlarged_size(*lr.shape[1:], released=released)
+            if height * width > MAX_OUTPUT_PIXELS:
+                needed, limit = height * width / 1e6, MAX_OUTPUT_PIXELS / 1e6
+                raise InputImageError(f"the photo takes {needed:.0f} megapixels to restore, the limit is {limit:.0f}")
+            condition = conditioning_picture(lr, self.restorer.vae_scale_factor, released=released)
+            restored = self._run_safely(_Run(condition, options, progress, photo))
+            if not released:  # what was padded must not count in the colours
+                condition, restored = (picture[:, :height, :width] for picture in (condition, restored))
+                restored = restored.contiguous()
         kind = options.color_fix or self.restorer.color_fix
         full = (restored.shape[1], restored.shape[2])
-        exact = self.restorer.is_local or options.compat != "released"
+        exact = self.restorer.is_local or not released
         if not exact:
             restored.mul_(255).round_().div_(255)  # the released colour fix takes 8-bit pictures
         fix_color(restored, lambda rows: resize_region(condition, full, rows, slice(0, full[1])).clamp(0, 1), kind)
         if not exact:
             restored.clamp_(0, 1).mul_(255).floor_().div_(255)  # and cuts off what is between two levels
-        if not self.restorer.is_local:  # what was padded, or enlarged beyond the factor, goes again
-            restored = fitted(restored, lr, released=options.compat == "released")
+        if not self.restorer.is_local:  # what was enlarged beyond the factor goes again
+            restored = fitted(restored, lr, released=released)
         return resize(restored.clamp_(0, 1), size).clamp_(0, 1)
 
     def _run_safely(self, run: "_Run") -> torch.Tensor:
@@ -309,8 +314,10 @@ class Upscaler:
         """How a model that is not local cuts its networks' evaluations, for tiles of so many pixels."""
         factor = self.restorer.vae_scale_factor
         side = max(tile // factor, 1)
-        if options.compat == "released" and self.restorer.sampler == "ancestral":
-            return Tiling(side if options.tile else RELEASED_TILE, RELEASED_OVERLAP, "gaussian")
+        if options.compat == "released" and options.tile is None and tile == self.tile_sides(options)[0]:
+            # as long as memory suffices: the released tiles, and the autoencoder whole where its own hook leaves it so
+            latents = RELEASED_TILES[self.restorer.sampler]
+            return Tiling(latents, self.restorer.released_overlap, "gaussian", RELEASED_AUTOENCODER)
         coarsest = self.restorer.unet.downscale
         side = -(-side // coarsest) * coarsest
         return Tiling(side, min(OVERLAP // factor, side // 2) // coarsest * coarsest or side // 2)
@@ -321,7 +328,6 @@ class Upscaler:
         restorer, options, condition = self.restorer, run.options, run.picture
         height, width = condition.shape[1:]
         tiling = self.tiling(tile, options)
-        restorer.offload.use("denoiser")
         done = 0
 
         def on_tile() -> None:
@@ -331,9 +337,12 @@ class Upscaler:
                 run.progress(done, total)
 
         context: dict[str, Any] = {}
-        if run.description is not None:
+        if self.describer is not None:
+            released = options.compat == "released"
+            scale = self.guidance_scale(options)
+            description = self.describer(run.photo, options.words, scale, antialias=not released)
             names = ("prompt_embeds", "negative_prompt_embeds", "image_encoder_hidden_states")
-            context = {name: getattr(run.description, name) for name in names}
+            context = {name: getattr(description, name) for name in names}
         weight = self.psr_weight(options)
         start_point = options.start_point or restorer.start_point
         total = restorer.tile_count(height, width, tiling, options.steps, weight, start_point)
@@ -341,7 +350,7 @@ class Upscaler:
             condition[None],
             num_inference_steps=options.steps,
             psr_weight=weight,
-            guidance_scale=self._guidance_scale(options),
+            guidance_scale=self.guidance_scale(options),
             start_point=start_point,
             seed=options.seed,
             tiling=tiling,
@@ -395,12 +404,12 @@ class Upscaler:
 
 @dataclass(frozen=True)
 class _Run:
-    """One restoration: LR, or, for a model that is not local, its condition picture; options, progress, words."""
+    """One restoration: LR, or, for a model that is not local, its condition picture; the photo itself for its words."""
 
     picture: torch.Tensor
     options: RestoreOptions
     progress: Progress | None
-    description: Description | None
+    photo: torch.Tensor
 
 
 class _NotFiniteError(ArithmeticError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from addsr.checkpoints.hub_cache import cached_snapshot
 from addsr.errors import ModelError
 
 VARIABLE = "ADDSR_CATALOGUE"
@@ -38,22 +39,21 @@ def read_catalogue(path: Path | None = None) -> dict[str, Entry]:
     """
     named = path or os.environ.get(VARIABLE)
     try:
-        text = Path(named).read_text("utf-8") if named else files(__package__).joinpath("catalogue.toml").read_text()
-        return {name: Entry(**table) for name, table in tomllib.loads(text).items()}
+        text = Path(named).read_text("utf-8") if named else files("addsr.checkpoints").joinpath("catalogue.toml").read_text()
+        entries = {name: Entry(**table) for name, table in tomllib.loads(text).items()}
+        for name, entry in entries.items():
+            if (
+                not isinstance(entry.sha256, dict)
+                or isinstance(entry.repositories, str)
+                or isinstance(entry.files, str)
+            ):
+                raise TypeError(f"{name}: repositories and files are lists, sha256 is a table")
+        return entries
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{named or 'catalogue'}: the catalogue cannot be read ({error})") from error
 
 
 def cached_folders(names: Sequence[str], catalogue: Mapping[str, Entry]) -> list[Path]:
     """Folders of the local hub cache that hold something of these entries; nothing is downloaded."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    found = []
-    for name in names:
-        for repository in catalogue[name].repositories if name in catalogue else ():
-            try:
-                found.append(Path(snapshot_download(repository, local_files_only=True)))
-            except (LocalEntryNotFoundError, HFValidationError):
-                continue
-    return found
+    repositories = [repository for name in names if name in catalogue for repository in catalogue[name].repositories]
+    return [folder for repository in repositories if (folder := cached_snapshot(repository)) is not None]

@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
-from addsr.checkpoints.download import file_sha256
+from addsr.checkpoints.building import first_line
+from addsr.checkpoints.hashes import HASHES, file_sha256
 from addsr.checkpoints.published import ModelFiles
 from addsr.errors import OutputError
 from addsr.runtime.device import choose_precision
-
-HASHES = "SHA256SUMS"
 
 
 def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict[str, int]:
@@ -66,8 +66,8 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
         (part / HASHES).write_text("".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
         (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
         part.rename(out)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{out}: cannot be written ({first_line(error)})") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return {path.relative_to(out).as_posix(): path.stat().st_size for path in out.rglob("*") if path.is_file()}

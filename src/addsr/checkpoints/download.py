@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from addsr.checkpoints.catalogue import Entry
+from addsr.checkpoints.hashes import file_sha256
 from addsr.errors import ModelError
 
 
@@ -37,14 +38,9 @@ def fetch(name: str, entries: Mapping[str, Entry], to: Path | None = None, hub: 
         try:
             info = hub.HfApi().model_info(repository, files_metadata=True)
             wanted = _wanted(info, entry)
-            folder = Path(
-                hub.snapshot_download(
-                    repository,
-                    revision=info.sha,
-                    allow_patterns=list(wanted),
-                    local_dir=None if to is None else to / name,
-                )
-            )
+            place = None if to is None else to / name
+            # the default revision: by its commit, the cache would not know it as the newest
+            folder = Path(hub.snapshot_download(repository, allow_patterns=list(wanted), local_dir=place))
         except Exception as error:  # the hub's errors, requests' and the file system's alike: try the next mirror
             lines = str(error).strip().splitlines() or [type(error).__name__]
             failures.append(f"{repository}: {lines[0]}")
@@ -54,30 +50,31 @@ def fetch(name: str, entries: Mapping[str, Entry], to: Path | None = None, hub: 
     raise ModelError(f"{name}: no repository could be fetched ({'; '.join(failures)})")
 
 
-def _wanted(info: Any, entry: Entry) -> dict[str, str | None]:
-    """Files of a repository that the entry asks for, and the hub's own hash of each, where it states one."""
-    wanted = {
-        file.rfilename: getattr(getattr(file, "lfs", None), "sha256", None)
-        for file in info.siblings
-        if any(fnmatch(file.rfilename, pattern) for pattern in entry.files)
-    }
+def _wanted(info: Any, entry: Entry) -> dict[str, Any]:
+    """Files of a repository that the entry asks for, with what the hub says of each."""
+    files = {file.rfilename: file for file in info.siblings}
+    for pattern in (*entry.files, *entry.sha256):
+        if not any(sign in pattern for sign in "*?[") and pattern not in files:
+            raise ModelError(f"has no {pattern}")
+    wanted = {name: file for name, file in files.items() if any(fnmatch(name, pattern) for pattern in entry.files)}
     if not wanted:
         raise ModelError(f"has none of {', '.join(entry.files)}")
     return wanted
 
 
-def _verify(folder: Path, wanted: Mapping[str, str | None], entry: Entry) -> None:
-    for file, stated in wanted.items():
-        expected = entry.sha256.get(file) or stated
-        if expected is None:
+def _verify(folder: Path, wanted: Mapping[str, Any], entry: Entry) -> None:
+    """Each file against its pinned SHA-256, else the hub's own, else the hub's git hash of small files."""
+    for name, stated in wanted.items():
+        path = folder / name
+        expected = entry.sha256.get(name) or getattr(getattr(stated, "lfs", None), "sha256", None)
+        if expected is not None:
+            kind, found = "SHA-256", file_sha256(path)
+        elif (expected := getattr(stated, "blob_id", None)) is not None:
+            content = path.read_bytes()
+            kind, found = "git hash", hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        else:
             continue
-        found = file_sha256(folder / file)
         if found != expected:
-            (folder / file).unlink()
-            raise ModelError(f"{folder / file}: its SHA-256 is {found} instead of {expected}; the file was removed")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            path.resolve().unlink()  # what the cache keeps
+            path.unlink(missing_ok=True)  # and its link to it
+            raise ModelError(f"{path}: its {kind} is {found} instead of {expected}; the file was removed")

@@ -23,6 +23,11 @@ def differences(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict
         "missing": [key for key in expected if key not in tensors],
         "unexpected": [key for key in tensors if key not in expected],
         "of another shape": shapes,
+        "not of a floating-point type": [
+            f"{key} ({str(tensors[key].dtype).removeprefix('torch.')})"
+            for key, value in expected.items()
+            if key in tensors and value.is_floating_point() and not tensors[key].is_floating_point()
+        ],
     }
     return {kind: keys for kind, keys in kinds.items() if keys}
 

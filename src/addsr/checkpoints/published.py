@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from addsr.checkpoints.catalogue import cached_folders, read_catalogue
+from addsr.checkpoints.hub_cache import cached_snapshot
 from addsr.checkpoints.reading import read_json
 from addsr.errors import ModelError
 
@@ -14,13 +15,13 @@ PIPELINES = {"AddSRPipeline": "addsr", "SeeSRPipeline": "ancestral"}  # and the 
 RAM_FILES = ("ram_swin_large_14m.safetensors", "ram_swin_large_14m.pth")
 DAPE_FILES = ("DAPE.safetensors", "DAPE.pth")
 BASE_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
-BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base", "sd-turbo")  # preferred among a folder's neighbours
+BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base", "sd2-base", "sd2.1-base")  # names of neighbours
 
 # The released inference; the paper's PSR weight is 0.5, see docs/published.md
 DEFAULTS: dict[str, dict[str, Any]] = {
     "addsr": {"num_inference_steps": 4, "psr_weight": 0.5, "guidance_scale": 1.0},
     "seesr": {"num_inference_steps": 50, "psr_weight": 0.0, "guidance_scale": 5.5},
-    "seesr-turbo": {"num_inference_steps": 2, "psr_weight": 0.0, "guidance_scale": 1.0},
+    "seesr-turbo": {"num_inference_steps": 2, "psr_weight": 0.0, "guidance_scale": 1.0, "released_overlap": 32},
 }
 
 
@@ -73,8 +74,13 @@ def is_published(folder: Path) -> bool:
     return all((folder / part / "config.json").is_file() for part in ("unet", "controlnet"))
 
 
-def locate(folder: Path, beside: Beside | None = None) -> ModelFiles:
+def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelFiles:
     """Find the parts of the model in `folder`. Nothing heavy is read and nothing is downloaded.
+
+    Args:
+        folder: of the model.
+        beside: where other parts lie.
+        name: what the user called the model, which may say that it is SeeSR where the folder's own name does not.
 
     Raises:
         ModelError: if a part is missing; the message says where it was looked for.
@@ -88,22 +94,39 @@ def locate(folder: Path, beside: Beside | None = None) -> ModelFiles:
         raise ModelError(
             f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model"
         )
-    kind = beside.kind or ("seesr" if "seesr" in folder.name.lower() else "addsr")
+    kind = beside.kind or _kind(folder, name)
     turbo = kind == "seesr-turbo"
     base = _base(folder, beside, turbo)
     parts = {"unet": (base if turbo else folder) / "unet", "controlnet": folder / "controlnet"}
     parts |= {part: base / part for part in BASE_PARTS}
-    parts["ram"] = _file(beside.ram, RAM_FILES, "RAM", "--ram", folder, ("ram",), beside)
-    parts["dape"] = _file(beside.dape, DAPE_FILES, "DAPE", "--dape", folder, ("seesr",), beside)
+    parts["ram"], parts["dape"] = locate_tagger(folder, beside)
     pipeline = "AddSRPipeline" if kind == "addsr" else "SeeSRPipeline"
     defaults = {"start_point": "lr", "color_fix": "adain", **DEFAULTS[kind]}
     return ModelFiles(folder, pipeline, parts, defaults, folder / "unet" if turbo else None)
 
 
+def locate_tagger(folder: Path, beside: Beside) -> tuple[Path, Path]:
+    """The files of RAM and DAPE that belong to a published model.
+
+    Raises:
+        ModelError: if one is missing.
+    """
+    ram = _file(beside.ram, RAM_FILES, "RAM", "--ram", folder, "ram", beside)
+    return ram, _file(beside.dape, DAPE_FILES, "DAPE", "--dape", folder, "seesr", beside)
+
+
+def _kind(folder: Path, name: str) -> str:
+    """`seesr` where the folder, what the user called it, or its repository in the hub cache says so and not AddSR."""
+    place = folder.resolve()
+    names = [place.name, name, place.parent.parent.name if place.parent.name == "snapshots" else ""]
+    words = " ".join(names).lower()
+    return "seesr" if "seesr" in words and "addsr" not in place.name.lower() else "addsr"
+
+
 def _own(folder: Path) -> ModelFiles:
     """A folder written by AddSRPipeline.save_pretrained or `addsr convert`."""
     index = read_json(folder / "model_index.json")
-    pipeline = index.get("_class_name")
+    pipeline = str(index.get("_class_name"))
     if pipeline not in PIPELINES:
         raise ModelError(f"{folder}: holds a {pipeline}, not one of {', '.join(PIPELINES)}")
     classes = {}
@@ -116,7 +139,12 @@ def _own(folder: Path) -> ModelFiles:
     names = ("start_point", "psr_weight", "num_inference_steps", "color_fix")
     if absent := [name for name in names if name not in index]:
         raise ModelError(f"{folder}: model_index.json has no {absent[0]}")
-    defaults = {name: index[name] for name in (*names, "guidance_scale") if name in index}
+    defaults = {name: index[name] for name in (*names, "guidance_scale", "released_overlap") if name in index}
+    kinds: dict[str, type | tuple[type, ...]] = {"start_point": str, "color_fix": str}
+    kinds |= {"num_inference_steps": int, "released_overlap": int}
+    for name, value in defaults.items():
+        if not isinstance(value, kinds.get(name, (int, float))) or isinstance(value, bool):
+            raise ModelError(f"{folder}: {name} in model_index.json is {value!r}")
     return ModelFiles(folder, pipeline, {part: folder / part for part in classes}, defaults, classes=classes)
 
 
@@ -126,34 +154,68 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
     if beside.base is not None:
         named = Path(beside.base)
         if not named.is_dir():
-            named = _cached(str(beside.base))
+            cached = cached_snapshot(str(beside.base))
+            if cached is None:
+                raise ModelError(
+                    f"{beside.base}: neither a folder nor in the local hub cache (nothing is downloaded here)"
+                )
+            named = cached
         if missing := [part for part in wanted if not (named / part).is_dir()]:
             raise ModelError(f"{named}: no folder {missing[0]}/ in it, so it is no Stable Diffusion base")
+        if reason := _misfit(named, folder):
+            raise ModelError(f"{named}: {reason}, so it is not the base of {folder}")
         return named
-    neighbours = sorted(path for path in folder.absolute().parent.iterdir() if path.is_dir())
-    neighbours.sort(key=lambda path: BASES.index(path.name) if path.name in BASES else len(BASES))
     names = ("sd-turbo",) if turbo else ("sd2-base", "sd2.1-base")
+    neighbours = sorted(_folders(folder.absolute().parent), key=lambda path: (_rank(path.name), path.name))
     if turbo:
         neighbours = [path for path in neighbours if "turbo" in path.name.lower()]
     places = [*([] if turbo else [folder]), *neighbours]
+    misfits = []
     for place in (*places, *cached_folders(names, read_catalogue(beside.catalogue))):
-        if all((place / part).is_dir() for part in wanted):
-            return place
+        if all(_is_folder(place / part) for part in wanted):
+            reason = _misfit(place, folder)
+            if not reason:
+                return place
+            misfits.append(f"; {place} is none, as {reason}")
     what = "SD-Turbo" if turbo else "Stable Diffusion 2(.1)-base"
     raise ModelError(
         f"{folder}: needs {what} ({', '.join(wanted)}), which is neither in it, nor beside it, nor in the hub cache: "
-        f"give its folder with --base, or run addsr download {names[0]}"
+        f"give its folder with --base, or run addsr download {names[0]}{''.join(misfits)}"
     )
 
 
-def _cached(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+def _rank(name: str) -> int:
+    """Stable Diffusion's own folders first, SD-Turbo's last."""
+    if name in BASES:
+        return BASES.index(name)
+    return len(BASES) + ("turbo" in name.lower())
 
+
+def _misfit(base: Path, folder: Path) -> str:
+    """Why a base does not go with the networks of a model; empty where nothing speaks against it."""
+    wanted = read_json(folder / "unet" / "config.json").get("cross_attention_dim", 1024)
     try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        raise ModelError(f"{name}: neither a folder nor in the local hub cache (nothing is downloaded here)") from None
+        width = read_json(base / "text_encoder" / "config.json").get("hidden_size")
+        prediction = read_json(base / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon")
+    except ModelError as error:
+        return str(error)
+    if width != wanted:
+        return f"its text encoder is {width} wide instead of {wanted}"
+    return "" if prediction == "epsilon" else f"it predicts {prediction} instead of epsilon"
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # behind a folder that may not be read
+        return False
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return [path for path in parent.iterdir() if _is_folder(path)]
+    except OSError:
+        return []
 
 
 def _file(
@@ -162,7 +224,7 @@ def _file(
     what: str,
     option: str,
     folder: Path,
-    entries: tuple[str, ...],
+    entry: str,
     beside: Beside,
 ) -> Path:
     """A released file: named by the user, in the model's folder, beside it, or in the hub cache."""
@@ -172,14 +234,18 @@ def _file(
         return named
 
     def places() -> Iterator[Path]:
-        yield from (folder, folder.absolute().parent)
-        yield from cached_folders(entries, read_catalogue(beside.catalogue))
+        parent = folder.absolute().parent
+        yield from (folder, parent, parent / entry)
+        yield from cached_folders([entry], read_catalogue(beside.catalogue))
 
     for place in places():
         for name in names:
-            if (place / name).is_file():
-                return place / name
+            try:
+                if (place / name).is_file():
+                    return place / name
+            except OSError:
+                continue
     raise ModelError(
         f"{folder}: needs {what} ({names[-1]}), which is neither in the folder, nor beside it, nor in the hub cache: give "
-        f"it with {option}, or run addsr download {entries[0]}"
+        f"it with {option}, or run addsr download {entry}"
     )

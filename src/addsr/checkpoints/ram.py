@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from addsr.checkpoints.building import building
 from addsr.checkpoints.reading import read_tensors
 from addsr.errors import ModelError
 from addsr.models.lora import merge_lora
@@ -21,7 +23,7 @@ def load_released_tagger(ram: Path, dape: Path | None, dtype: torch.dtype | None
         ModelError: if a file is damaged, holds code, or does not fit.
     """
     plain = released_weights(read_tensors(ram), {}, ram)
-    with torch.device("meta"):
+    with building(ram, "tagger"), torch.device("meta"):
         tagger = Tagger(**tagger_sizes(plain, ram))
     weights = plain if dape is None else released_weights(plain, read_tensors(dape), dape)
     weights = {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in weights.items()}
@@ -51,7 +53,7 @@ def released_weights(
         raise ModelError(f"{source}: {error}") from error
 
 
-def tagger_sizes(weights: Mapping[str, torch.Tensor], source: object) -> dict[str, object]:
+def tagger_sizes(weights: Mapping[str, torch.Tensor], source: object) -> dict[str, Any]:
     """A Tagger's config from the shapes of its weights; the numbers that shapes do not tell are the published ones."""
     try:
         stages: dict[int, set[int]] = {}
@@ -60,7 +62,8 @@ def tagger_sizes(weights: Mapping[str, torch.Tensor], source: object) -> dict[st
             if name.startswith("visual_encoder.layers.") and words[3] == "blocks":
                 stages.setdefault(int(words[2]), set()).add(int(words[4]))
         tables = [
-            weights[f"visual_encoder.layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in stages
+            weights[f"visual_encoder.layers.{stage}.blocks.0.attn.relative_position_bias_table"]
+            for stage in sorted(stages)
         ]
         patch = weights["visual_encoder.patch_embed.proj.weight"]
         hidden = weights["tagging_head.encoder.layer.0.intermediate.dense.weight"]

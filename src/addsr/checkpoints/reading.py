@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from addsr.checkpoints.building import first_line
 from addsr.errors import ModelError
 
 WRAPPERS = ("model", "state_dict", "module", "teacher")  # keys under which releases nest their weights
@@ -36,17 +37,17 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torc
         try:
             return _read_safetensors(path, dtype)
         except (SafetensorError, OSError, ValueError) as error:
-            raise ModelError(f"{path}: damaged or truncated ({_first_line(error)})") from error
+            raise ModelError(f"{path}: damaged or truncated ({first_line(error)})") from error
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which are nobody's business
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "weights_only" in str(error) or "Unsupported" in str(error):
             reason = "it holds more than weights, code perhaps, and none of it was run"
         raise ModelError(f"{path}: refused ({reason})") from error
-    except (RuntimeError, OSError, ValueError, EOFError, KeyError, AttributeError, IndexError) as error:
-        raise ModelError(f"{path}: damaged or truncated ({_first_line(error)})") from error
+    except Exception as error:  # a damaged pickle fails in any way that a program can
+        raise ModelError(f"{path}: damaged or truncated ({first_line(error)})") from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -92,12 +93,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
-        raise ModelError(f"{path}: is no valid JSON ({_first_line(error)})") from error
+        raise ModelError(f"{path}: is no valid JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: holds no JSON object")
     return value
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]

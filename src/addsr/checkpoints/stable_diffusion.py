@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from addsr.checkpoints.building import building
 from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.errors import ModelError
@@ -39,6 +40,20 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "time_embedding_type": ("positional",),
     "transformer_layers_per_block": (1,),
 }
+_TEXT_SETTINGS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "projection_dim",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "hidden_act",
+    "layer_norm_eps",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+)
 # The autoencoder's attention in files older than diffusers 0.18
 _OLD_ATTENTION = ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0."))
 
@@ -82,13 +97,14 @@ def load_conditional_network(
     known = network_class._get_init_keys(network_class) - {"self"}
     settings = {name: value for name, value in config.items() if name in known}
     settings["use_image_cross_attention"] = any("image_attentions" in key for key in tensors)
+    if config.get("use_image_cross_attention") and not settings["use_image_cross_attention"]:
+        raise ModelError(
+            f"{folder}: its config has representation attentions (image_attentions), its weights have none"
+        )
     if network_class is AddSRUNet and config.get("_class_name") != "AddSRUNet":
         settings["conditioning"] = None  # a ControlNet brings it
-    try:
-        with torch.device("meta"):
-            network = network_class(**settings)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise ModelError(f"{folder}: config.json describes no {network_class.__name__} ({error})") from error
+    with building(f"{folder}: config.json", network_class.__name__), torch.device("meta"):
+        network = network_class(**settings)
     put_weights(network, tensors, folder)
     return network.eval()
 
@@ -109,11 +125,8 @@ def load_vae(folder: Path, dtype: torch.dtype | None = None) -> Any:
 
     config = read_json(folder / "config.json")
     tensors = current_vae_names(read_tensors(find_weights(folder, (*NETWORK_FILES, *NETWORK_PICKLES)), dtype))
-    try:
-        with torch.device("meta"):
-            vae = AutoencoderKL.from_config(config)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise ModelError(f"{folder}: config.json describes no AutoencoderKL ({error})") from error
+    with building(f"{folder}: config.json", "AutoencoderKL"), torch.device("meta"):
+        vae = AutoencoderKL.from_config(config)
     put_weights(vae, tensors, folder)
     return vae.eval()  # pyright: ignore
 
@@ -137,11 +150,11 @@ def load_text_encoder(folder: Path, dtype: torch.dtype | None = None) -> Any:
 
     config = read_json(folder / "config.json")
     tensors = read_tensors(find_weights(folder, TEXT_FILES), dtype)
-    try:
-        with torch.device("meta"):
-            text_encoder: Any = CLIPTextModel(CLIPTextConfig(**config))
-    except (TypeError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: config.json describes no CLIP text model ({error})") from error
+    # only these: others of a config could have transformers fetch and run code
+    settings = {name: config[name] for name in _TEXT_SETTINGS if name in config}
+    with building(f"{folder}: config.json", "CLIP text model"), torch.device("meta"):
+        settings["attn_implementation"] = "sdpa"
+        text_encoder: Any = CLIPTextModel(CLIPTextConfig(**settings))
     for module in text_encoder.modules():  # a buffer that no file needs to bring
         positions = getattr(module, "position_ids", None)
         if isinstance(positions, torch.Tensor):
@@ -165,13 +178,9 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import CLIPTokenizer
 
-    whole = (folder / "tokenizer.json").is_file()
-    if not whole and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
-        raise ModelError(
-            f"{folder}: no tokenizer in the folder; looked for vocab.json with merges.txt, or tokenizer.json"
-        )
-    try:
+    words = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    if not (words or (folder / "tokenizer.json").is_file()) or not (folder / "tokenizer_config.json").is_file():
+        wanted = "vocab.json with merges.txt, or tokenizer.json, and tokenizer_config.json"
+        raise ModelError(f"{folder}: no tokenizer in the folder; looked for {wanted}")
+    with building(folder, "CLIP tokenizer"):
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder}: no CLIP tokenizer can be read from there ({line})") from error

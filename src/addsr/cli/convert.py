@@ -38,7 +38,7 @@ def convert(
         from addsr.checkpoints.published import locate
         from addsr.errors import ModelError
 
-        files = locate(source, beside(kind, base, ram, dape, catalogue))
+        files = locate(source, beside(kind, base, ram, dape, catalogue), source.name)
         try:
             written = convert_model(files, out, precision)
         except ModelError as error:

@@ -56,7 +56,8 @@ def _report() -> dict[str, Any]:
 def _describe(name: str, folder: Any) -> dict[str, Any]:
     from safetensors import safe_open
 
-    from addsr.loading import weights_sha256
+    from addsr.checkpoints.hashes import weights_sha256
+    from addsr.checkpoints.published import locate
 
     parameters = 0
     for path in folder.rglob("*.safetensors"):
@@ -73,6 +74,6 @@ def _describe(name: str, folder: Any) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
         "default_steps": index["num_inference_steps"],
         "licence": licence,
-        "sha256": weights_sha256(folder),
+        "sha256": weights_sha256(locate(folder)),
         "folder": str(folder),
     }

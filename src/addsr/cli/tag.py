@@ -37,13 +37,16 @@ def tag(
     with failing_cleanly(debug):
         from addsr.errors import AddSRError
         from addsr.image.read import read_picture
+        from addsr.image.transparency import fill_clear
         from addsr.loading import load_tagger
 
         tagger = load_tagger(model, device, precision, beside(kind, base, ram, dape, catalogue))
         failed = False
         for photo in photos:
             try:
-                tags = tagger.tags(read_picture(photo).pixels)
+                picture = read_picture(photo)
+                pixels = picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha)
+                tags = tagger.tags(pixels)
             except AddSRError as error:
                 typer.echo(f"error: {error}", err=True)
                 failed = True

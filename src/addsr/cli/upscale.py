@@ -40,7 +40,7 @@ def upscale(
     ] = None,
     scale: Annotated[float, typer.Option("-s", "--scale", help="Factor, from 1 (restore only).")] = 4.0,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="1 to 4. Default: the model's best (compact: 1).")
+        int | None, typer.Option("--steps", help="1 to 4 (seesr: to 999). Default: the model's (compact: 1).")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same picture.")] = 0,
     model: ModelOption = "compact",
@@ -169,13 +169,16 @@ def _run(
 
             options = RestoreOptions(**settings, words=PromptOptions(**words))
             places = beside(**parts)
-            options.check(locate(find_model(model[0]), places).sampler)  # before any folder is made
+            options.check(locate(find_model(model[0]), places, model[0]).sampler)  # before any folder is made
             jobs = plan(inputs, None if plan_only else output, naming[0], naming[1], naming[2] or plan_only)
             upscaler = None
             if any(job.error is None for job in jobs):
                 upscaler = _load(model, threads, beside=places, **loading)
         if plan_only:
             return _show_plans(jobs, upscaler, options, console, as_json=as_json, debug=debug)
+        asked = prompted(words) or settings["guidance_scale"] is not None or settings["compat"] != "paper"
+        if upscaler is not None and upscaler.describer is None and asked:
+            warnings.warn(f"{model[0]} takes no words: prompt, guidance and --compat have no effect", stacklevel=1)
         reporting = {"overwrite": naming[2], "as_json": as_json, "debug": debug}
         finished = _restore_all(jobs, upscaler, options, console, **reporting)
     except AddSRError as error:
@@ -193,6 +196,11 @@ def _run(
     pictures = "1 picture" if len(good) == 1 else f"{len(good)} pictures"
     console.print(f"{pictures}{failed}, {pixels / 1e6:.2f} megapixels in {seconds:.2f} s")
     return 1 if failed else 0
+
+
+def prompted(words: dict[str, Any]) -> bool:
+    """Whether the user said anything in words."""
+    return any(words[name] for name in ("prompt", "added_prompt", "negative_prompt")) or not words["tags"]
 
 
 def _load(model: tuple[str, str, str], threads: int | None, **loading: Any) -> "Upscaler":

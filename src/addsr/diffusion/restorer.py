@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from addsr.diffusion.ancestral import leading_timesteps, sample_ancestral
+from addsr.diffusion.guidance import guided, is_guided
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
 from addsr.diffusion.sampler import StepCallback, sample
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, student_timesteps
@@ -36,6 +37,7 @@ class Restorer:
         color_fix: default of the Upscaler, see `addsr.image.color`.
         sampler: `addsr` (1 to 4 steps, each refining its condition) or `ancestral` (SeeSR's DDPM, any number of steps).
         guidance_scale: default of classifier-free guidance; 1 for none.
+        released_overlap: latents that the tiles of the released inference share, for `--compat released`.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Restorer:
         color_fix: str = "adain",
         sampler: str = "addsr",
         guidance_scale: float = 1.0,
+        released_overlap: int = 4,
     ) -> None:
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler is {sampler!r}; it must be one of {', '.join(SAMPLERS)}")
@@ -60,7 +63,7 @@ class Restorer:
         self.alphas_cumprod, self.prediction_type = alphas_cumprod, prediction_type
         self.start_point, self.psr_weight = start_point, psr_weight
         self.num_inference_steps, self.color_fix = num_inference_steps, color_fix
-        self.sampler, self.guidance_scale = sampler, guidance_scale
+        self.sampler, self.guidance_scale, self.released_overlap = sampler, guidance_scale, released_overlap
         self.offload = Offload()
 
     @property
@@ -128,7 +131,7 @@ class Restorer:
 
         Args:
             lr: LR pictures at their final size, (N, 3, H, W) in [0, 1]; sides multiples of `vae_scale_factor`.
-            guidance_scale: of classifier-free guidance; 1 runs none, others need both embeddings.
+            guidance_scale: of classifier-free guidance; 1 or less runs none, more needs both embeddings.
             seed: of all noise, which depends on it, the step and the position only.
             positions: (top, left) in latents of each picture within a larger one, for tiles; default (0, 0).
             noise: overrides the seeded noise: called with the step (0 first latents, 1.. later, -1 the VAE's posterior).
@@ -151,8 +154,8 @@ class Restorer:
         self._check(lr, psr_weight, start_point, positions)
         if prompt_embeds is None:
             guidance_scale = 1.0  # nothing to guide by
-        elif guidance_scale != 1 and negative_prompt_embeds is None:
-            raise ValueError(f"guidance_scale is {guidance_scale:g}; without negative_prompt_embeds it must be 1")
+        elif is_guided(guidance_scale) and negative_prompt_embeds is None:
+            raise ValueError(f"guidance_scale is {guidance_scale:g}; above 1 it needs negative_prompt_embeds")
 
         # 2. Representation of the LR picture (N, L, D)
         if tiling is None:
@@ -179,21 +182,28 @@ class Restorer:
 
         # 4. Steps
         tiles = plan_tiles(*shape[1:], tiling, self.unet.downscale)
+        tokens_of_lr: torch.Tensor | None = None
 
         def denoise(latents: torch.Tensor, timestep: int, condition: torch.Tensor = lr) -> torch.Tensor:
+            nonlocal tokens_of_lr
             tokens = first_tokens
-            if condition is not lr and self.image_encoder is not None:
-                tokens = self.encode_image(condition)  # the refined picture's representation, not LR's
+            if self.sampler == "addsr" and timestep != timesteps[0] and self.image_encoder is not None:
+                # the refined picture's representation: of the enlarged LR itself where nothing is mixed in
+                if condition is not lr:
+                    tokens = self.encode_image(condition)
+                else:
+                    tokens = tokens_of_lr = self.encode_image(lr) if tokens_of_lr is None else tokens_of_lr
             self.offload.use("denoiser")
+            at = torch.tensor(timestep, device=self.placement.device)  # a number would be compiled in
 
             def run(rows: slice, columns: slice) -> torch.Tensor:
                 part = latents[..., rows, columns].contiguous(memory_format=self.memory_format)
                 picture = condition[..., _scaled(rows, factor), _scaled(columns, factor)].to(part)
                 picture = picture.contiguous(memory_format=self.memory_format)
-                predicted = self.predict(part, timestep, picture, positive, tokens, conditioning_scale)
-                if guidance_scale != 1:
-                    unguided = self.predict(part, timestep, picture, negative, tokens, conditioning_scale)
-                    predicted = unguided + guidance_scale * (predicted - unguided)
+                predicted = self.predict(part, at, picture, positive, tokens, conditioning_scale)
+                if is_guided(guidance_scale):
+                    unguided = self.predict(part, at, picture, negative, tokens, conditioning_scale)
+                    predicted = guided(predicted, unguided, guidance_scale)
                 if on_tile is not None:
                     on_tile()
                 return predicted
@@ -240,7 +250,7 @@ class Restorer:
         count = len(steps(num_inference_steps))
         decodings = count if self.sampler == "addsr" and psr_weight else 1
         evaluations = len(plan_tiles(*sides, tiling, self.unet.downscale))
-        codings = len(plan_tiles(*sides, _feathered(tiling), self.unet.downscale))
+        codings = len(plan_tiles(*sides, _autoencoders(tiling), self.unet.downscale))
         return count * evaluations + (decodings + (start_point == "lr")) * codings
 
     def predict(
@@ -329,7 +339,7 @@ class Restorer:
                 on_tile()
             return latents * self.vae.config["scaling_factor"]
 
-        return blend(run, plan_tiles(sides[0], sides[1], _feathered(tiling), self.unet.downscale))
+        return blend(run, plan_tiles(sides[0], sides[1], _autoencoders(tiling), self.unet.downscale))
 
     def decode_latents(
         self,
@@ -352,7 +362,7 @@ class Restorer:
             return picture
 
         height, width = latents.shape[2:]
-        return blend(run, plan_tiles(height, width, _feathered(tiling), self.unet.downscale, factor), to)
+        return blend(run, plan_tiles(height, width, _autoencoders(tiling), self.unet.downscale, factor), to)
 
     @staticmethod
     def seeded_noise(seed: int, positions: Sequence[tuple[int, int]], shape: tuple[int, int, int]) -> Noise:
@@ -374,8 +384,9 @@ def _divided(part: slice, factor: int) -> slice:
     return slice(part.start // factor, part.stop // factor)
 
 
-def _feathered(tiling: Tiling | None) -> Tiling | None:
+def _autoencoders(tiling: Tiling | None) -> Tiling | None:
     """The autoencoder's tiles are always feathered, whatever the window of the latents; they overlap by 16 at least."""
-    if tiling is None or tiling.window == "feather":
-        return tiling
-    return Tiling(tiling.size, max(tiling.overlap, min(16, tiling.size // 2)))
+    if tiling is None:
+        return None
+    size = tiling.size if tiling.autoencoder_size is None else tiling.autoencoder_size
+    return Tiling(size, max(min(tiling.overlap, size // 2), min(16, size // 2)))

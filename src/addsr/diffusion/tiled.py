@@ -25,11 +25,13 @@ class Tiling:
         overlap: latents that neighbours share.
         window: `feather` (shares fade over the overlap), or `gaussian`: square tiles from the top left, the last one
             pulled back to the border, weighted as SeeSR's released code weights them.
+        autoencoder_size: side of the autoencoder's tiles in latents, always feathered; None for `size`.
     """
 
     size: int = 96
     overlap: int = 16
     window: str = "feather"
+    autoencoder_size: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.size:

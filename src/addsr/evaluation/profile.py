@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.errors import AddSRError
@@ -145,7 +146,7 @@ def _loaded(name: str) -> _Model:
     from addsr.checkpoints.published import locate
     from addsr.loading import find_model, load_describer, load_restorer
 
-    files = locate(find_model(name))
+    files = locate(find_model(name), None, name)
     restorer = load_restorer(files, torch.float32)
     describer = load_describer(files, restorer, torch.float32)
     words = None if describer is None else describer.encode_prompt
@@ -211,7 +212,7 @@ def _stages(model: _Model, size: int, steps: int, device: torch.device) -> dict[
         if image
         else None,
     }
-    guided = 2 if restorer.guidance_scale != 1 else 1
+    guided = 2 if is_guided(restorer.guidance_scale) else 1
     refining = restorer.sampler == "addsr" and restorer.psr_weight > 0
     decodings = steps if refining else 1
     stages: dict[str, tuple[int, Callable[[], object]]] = {}
@@ -260,7 +261,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
     for _ in range(2):
         begun = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.get_device_module(device).synchronize()
         times.append(time.perf_counter() - begun)
     return min(times)

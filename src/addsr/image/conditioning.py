@@ -28,20 +28,22 @@ def conditioning_picture(lr: torch.Tensor, multiple: int, *, released: bool = Fa
     return F.pad(picture[None], (0, right, 0, bottom), mode="replicate")[0]
 
 
-def enlarged_size(height: int, width: int) -> tuple[int, int]:
+def enlarged_size(height: int, width: int, *, released: bool = False) -> tuple[int, int]:
     """(H, W) of the enlarged picture: four times LR, or more where LR is so small."""
+    if released:
+        factor = max(float(MODEL_SCALE), SHORT_SIDE / min(height, width))
+        return round(height * factor), round(width * factor)
     factor = max(float(MODEL_SCALE), min(SHORT_SIDE / min(height, width), LONG_SIDE / max(height, width)))
     return round(height * factor), round(width * factor)
 
 
 def fitted(restored: torch.Tensor, lr: torch.Tensor, *, released: bool = False) -> torch.Tensor:
-    """Undo what `conditioning_picture` did to the size: the restored picture at four times LR."""
+    """The restored picture, its padding cut off, at four times LR."""
     height, width = lr.shape[1:]
     size = (height * MODEL_SCALE, width * MODEL_SCALE)
     if released:
-        return _from_pil(_to_pil(restored).resize(size[::-1], Image.Resampling.BICUBIC))
-    full = enlarged_size(height, width)
-    return resize(restored[:, : full[0], : full[1]], size)
+        return _from_pil(_to_pil(restored).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return resize(restored, size)
 
 
 def _released(lr: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -32,16 +32,18 @@ def merge_lora(
         if up is None or target not in weights:
             raise ValueError(f"{name} has no {'lora_B' if up is None else 'weight'} beside it")
         weight, up = weights[target], up.float()
-        rank = up.shape[1]
         try:
+            rank = up.shape[1]
             if len(down) == rank:
                 delta = up @ down
             else:
                 (query_down, value_down), (query_up, value_up) = down.split(rank), up.chunk(2)
                 query = query_up @ query_down
                 delta = torch.cat([query, torch.zeros_like(query), value_up @ value_down])
+            if delta.shape != weight.shape:
+                raise ValueError("of another shape than the weight")
             merged[target] = (weight.float() + delta * (alpha / rank)).to(weight.dtype)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             shapes = f"{list(down.shape)} and {list(up.shape)} on {list(weight.shape)}"
             raise ValueError(f"the adapter of {target} does not go together: {shapes}") from error
     return merged

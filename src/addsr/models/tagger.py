@@ -15,9 +15,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors.torch import save_file
 from torch import nn
 
+from addsr.checkpoints.building import building
 from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.names import published_names, to_ours, to_published
-from addsr.checkpoints.reading import read_tensors
+from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.errors import ModelError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -168,18 +169,15 @@ class Tagger(ModelMixin, ConfigMixin):
         """Name the tags from the release's own lists, if `folder` has them."""
         if not (folder / TAG_FILE).is_file():
             return
-        names = (folder / TAG_FILE).read_text(encoding="utf-8").splitlines()
-        names = [name.strip() for name in names if name.strip()]
-        thresholds = [0.68] * len(names)  # RAM's own, where a release has no list
-        if (folder / THRESHOLD_FILE).is_file():
-            try:
-                thresholds = [float(word) for word in (folder / THRESHOLD_FILE).read_text(encoding="utf-8").split()]
-            except ValueError as error:
-                raise ModelError(f"{folder / THRESHOLD_FILE}: {error}") from error
         try:
+            names = (folder / TAG_FILE).read_text(encoding="utf-8").splitlines()
+            names = [name.strip() for name in names if name.strip()]
+            thresholds = [0.68] * len(names)  # RAM's own, where a release has no list
+            if (folder / THRESHOLD_FILE).is_file():
+                thresholds = [float(word) for word in (folder / THRESHOLD_FILE).read_text(encoding="utf-8").split()]
             self.set_tags(names, thresholds)
-        except ModelError as error:
-            raise ModelError(f"{folder / TAG_FILE}: {error}") from None
+        except (ModelError, OSError, ValueError) as error:
+            raise ModelError(f"{folder / TAG_FILE}: {error}") from error
 
     def put_published(self, tensors: Mapping[str, torch.Tensor], source: object) -> None:
         """Take merged weights under their published names.
@@ -195,7 +193,9 @@ class Tagger(ModelMixin, ConfigMixin):
         learnt = {name: tensor for name, tensor in tensors.items() if not name.endswith(COMPUTED)}
         put_weights(self, to_ours(learnt, self._names()) | computed, source)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, save_directory: str | Path, **kwargs: Any
+    ) -> None:
         """Write config, weights and tag lists; the other arguments of diffusers' are ignored."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,12 +209,14 @@ class Tagger(ModelMixin, ConfigMixin):
             (folder / THRESHOLD_FILE).write_text(thresholds + "\n", encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
+    ) -> Self:
         """Read what `save_pretrained` wrote; of the other arguments only `torch_dtype` counts."""
         folder = Path(pretrained_model_name_or_path)
-        config = cls.load_config(folder, local_files_only=True)
-        with torch.device("meta"):
-            tagger = cls.from_config(config)
+        config = read_json(folder / "config.json")
+        with building(f"{folder}: config.json", "tagger"), torch.device("meta"):
+            tagger: Any = cls.from_config(config)
         dtype = kwargs.get("torch_dtype")
         dtype = dtype if isinstance(dtype, torch.dtype) else None
         tagger.put_published(read_tensors(folder / WEIGHTS, dtype), folder)

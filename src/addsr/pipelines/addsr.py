@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
 from PIL import Image
 
+from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Noise, Restorer
 from addsr.diffusion.tiled import Tiling
 from addsr.models.autoencoder import PixelShuffleAutoencoder
@@ -30,8 +31,8 @@ class AddSRPipeline(DiffusionPipeline):
         controlnet: brings the condition picture in; None where the U-Net takes it itself.
         text_encoder, tokenizer: CLIP; None for a model without text cross-attention.
         image_encoder: picture (N, 3, 384, 384), ImageNet-normalised -> tokens (N, L, D); None without them.
-        start_point, psr_weight, num_inference_steps, color_fix, guidance_scale: defaults that belong to the weights, see
-            Restorer.
+        start_point, psr_weight, num_inference_steps, color_fix, guidance_scale, released_overlap: defaults that belong to
+            the weights, see Restorer.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->controlnet->unet->vae"
@@ -53,6 +54,7 @@ class AddSRPipeline(DiffusionPipeline):
         num_inference_steps: int = 4,
         color_fix: str = "adain",
         guidance_scale: float = 1.0,
+        released_overlap: int = 4,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -70,6 +72,7 @@ class AddSRPipeline(DiffusionPipeline):
             num_inference_steps=num_inference_steps,
             color_fix=color_fix,
             guidance_scale=guidance_scale,
+            released_overlap=released_overlap,
         )
 
     @property
@@ -88,6 +91,7 @@ class AddSRPipeline(DiffusionPipeline):
             color_fix=self.config["color_fix"],
             sampler=self.sampler,
             guidance_scale=self.config["guidance_scale"],
+            released_overlap=self.config["released_overlap"],
         )
 
     @torch.no_grad()
@@ -123,7 +127,7 @@ class AddSRPipeline(DiffusionPipeline):
             num_inference_steps: 1 to 4 of the timesteps 999, 749, 499, 249 (SeeSR's sampler: 1 to 999). Default: the
                 model's own.
             psr_weight: 0 to 1, weight of the last prediction in the condition from the second step on.
-            guidance_scale: of classifier-free guidance, where there is text; 1 for none.
+            guidance_scale: of classifier-free guidance, where there is text; 1 or less for none.
             negative_prompt: what guidance leads away from. Default: SeeSR's.
             conditioning_scale: multiplies the ControlNet's residuals.
             start_point: `lr` or `noise`.
@@ -153,7 +157,7 @@ class AddSRPipeline(DiffusionPipeline):
         scale = restorer.guidance_scale if guidance_scale is None else guidance_scale
         if prompt_embeds is None and self.text_encoder is not None:
             prompt_embeds = self.encode_prompt(prompt or "", len(lr))
-        if negative_prompt_embeds is None and self.text_encoder is not None and scale != 1:
+        if negative_prompt_embeds is None and self.text_encoder is not None and is_guided(scale):
             negative = NEGATIVE_PROMPT if negative_prompt is None else negative_prompt
             negative_prompt_embeds = self.encode_prompt(negative, len(lr))
 

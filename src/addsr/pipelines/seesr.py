@@ -28,6 +28,7 @@ class SeeSRPipeline(AddSRPipeline):
         num_inference_steps: int = 50,
         color_fix: str = "adain",
         guidance_scale: float = 5.5,
+        released_overlap: int = 4,
     ) -> None:
         super().__init__(
             unet,
@@ -42,4 +43,5 @@ class SeeSRPipeline(AddSRPipeline):
             num_inference_steps=num_inference_steps,
             color_fix=color_fix,
             guidance_scale=guidance_scale,
+            released_overlap=released_overlap,
         )

@@ -10,11 +10,11 @@ ADDED_PROMPTS = {
 NEGATIVE_PROMPT = "dotted, noise, blur, lowres, smooth"
 
 
-def compose_prompt(tags: Sequence[str], prompt: str, added_prompt: str) -> str:
+def compose_prompt(tags: Sequence[str] | None, prompt: str, added_prompt: str) -> str:
     """`tag, tag, prompt,added`: comma for comma what the released inference gives the text encoder.
 
-    Without tags, the prompt stands alone before what is added.
+    Where tags are not asked for (None), the prompt stands alone before what is added.
     """
-    if not tags:
+    if tags is None:
         return f"{prompt},{added_prompt}" if prompt else added_prompt
     return f"{', '.join(tags)}, {prompt},{added_prompt}"

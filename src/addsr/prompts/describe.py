@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Restorer
 from addsr.prompts.compose import ADDED_PROMPTS, NEGATIVE_PROMPT, compose_prompt
 from addsr.prompts.options import PromptOptions
@@ -43,7 +44,7 @@ class Describer:
         Args:
             lr: (3, h, w) in [0, 1], not enlarged.
             options: the words.
-            guidance_scale: the negative prompt is encoded only where it is not 1.
+            guidance_scale: the negative prompt is encoded only where it has an effect.
             antialias: filter a photo larger than the encoder's square before squeezing it; the released code does not.
         """
         tokens = None
@@ -52,16 +53,18 @@ class Describer:
             tokens = self.restorer.represent(encoder_pixels(lr, antialias))
         if self.encode_prompt is None:
             return Description(image_encoder_hidden_states=tokens)
-        tags = tagger.tags(tokens)[0] if options.tags and hasattr(tagger, "tags") else []
+        tags = None
+        if options.tags and tagger is not None and hasattr(tagger, "tags"):
+            tags = tagger.tags(tokens)[0]
         added = ADDED_PROMPTS[self.restorer.sampler] if options.added_prompt is None else options.added_prompt
         prompt = compose_prompt(tags, options.prompt, added)
         self.restorer.offload.use("text_encoder")
         negative = None
-        if guidance_scale != 1:
+        if is_guided(guidance_scale):
             negative = NEGATIVE_PROMPT if options.negative_prompt is None else options.negative_prompt
         return Description(
             prompt,
-            tags,
+            tags or [],
             self.encode_prompt([prompt]),
             None if negative is None else self.encode_prompt([negative]),
             tokens,

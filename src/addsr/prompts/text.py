@@ -50,7 +50,7 @@ class PromptEncoder:
         return torch.cat([encoded[prompt] for prompt in prompts])
 
     def _encode(self, prompt: str, text_encoder: Any) -> torch.Tensor:
-        length = self.tokenizer.model_max_length
+        length = text_encoder.config.max_position_embeddings
         ids = self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"]
         if len(ids) > length:
             lost = self.tokenizer.decode(ids[length - 1 : -1], skip_special_tokens=True).strip()

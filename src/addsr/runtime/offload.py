@@ -24,10 +24,15 @@ class Offload:
         """Bring the group `name` (where there is one) to the device, and take the last one away."""
         if name == self._present or name not in self.groups:
             return
+        assert self.device is not None
         if self._present is not None:
             self._move(self._present, torch.device("cpu"))
-        assert self.device is not None
-        self._move(name, self.device)
+            self._present = None
+        try:
+            self._move(name, self.device)
+        except Exception:
+            self._move(name, torch.device("cpu"))
+            raise
         self._present = name
 
     def _move(self, name: str, device: torch.device) -> None:

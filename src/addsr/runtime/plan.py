@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.tiled import plan_tiles
 from addsr.image.conditioning import MODEL_SCALE, enlarged_size
@@ -58,10 +59,13 @@ class Planner:
 
     def __init__(self, upscaler: Upscaler) -> None:
         self.upscaler, restorer = upscaler, upscaler.restorer
-        self._weights = sum(_bytes(network) for network in restorer.networks)
+        groups = [[network] for network in restorer.networks]
         words = None if upscaler.describer is None else upscaler.describer.encode_prompt
         if words is not None and isinstance(words.text_encoder, nn.Module):  # else it is gone when memory is short
-            self._weights += _bytes(words.text_encoder)
+            groups.append([words.text_encoder])
+        offloaded = list(restorer.offload.groups.values())
+        sizes = [sum(_bytes(network) for network in group) for group in offloaded or groups]
+        self._weights = max(sizes) if offloaded else sum(sizes)
         self._dtype, self._device = restorer.placement.dtype, restorer.placement.device
         self._meta = on_meta(restorer)
         self._speed = macs_per_second(self._device, self._dtype)
@@ -79,9 +83,10 @@ class Planner:
         lr = (max(round(side * max(options.scale, MODEL_SCALE) / MODEL_SCALE), 1) for side in picture.size)
         full = tuple(side * MODEL_SCALE for side in lr)
         if not restorer.is_local:
-            full = enlarged_size(full[0] // MODEL_SCALE, full[1] // MODEL_SCALE)
+            released = options.compat == "released"
+            full = enlarged_size(full[0] // MODEL_SCALE, full[1] // MODEL_SCALE, released=released)
         side, _ = upscaler.tile_sides(options)
-        multiple = restorer.size_multiple
+        multiple = restorer.size_multiple if restorer.is_local else restorer.vae_scale_factor
         padded = [-(-length // multiple) * multiple for length in full]
         sides = [min(length, -(-side // multiple) * multiple) for length in padded]
         if restorer.is_local:
@@ -94,7 +99,7 @@ class Planner:
             tiles = len(plan_tiles(padded[0] // factor, padded[1] // factor, tiling, restorer.unet.downscale))
         costs = self._costs(sides[0], sides[1])
         steps = len(restorer.timesteps(options.steps))
-        guided = 2 if options.guidance_scale not in (None, 1) or restorer.guidance_scale != 1 else 1
+        guided = 2 if is_guided(upscaler.guidance_scale(options)) else 1
         decodings = steps if restorer.sampler == "addsr" and upscaler.psr_weight(options) else 1
         encodings = (options.start_point or restorer.start_point) == "lr"
         macs = tiles * (
@@ -176,7 +181,7 @@ def macs_per_second(device: torch.device, dtype: torch.dtype) -> float:
         started = time.monotonic()
         for _ in range(4):
             torch.conv2d(picture, weight, padding=1)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.get_device_module(device).synchronize()
         best = max(best, 4 * macs / max(time.monotonic() - started, 1e-9))
     return best

@@ -95,7 +95,7 @@ def networks_from(source: str | Path) -> Networks:
     """
     if (Path(source) / "config.json").is_file() and not (Path(source) / "model_index.json").is_file():
         return _networks_of_run(Path(source))
-    files = locate(find_model(source))
+    files = locate(find_model(source), None, str(source))
     restorer = load_restorer(files, torch.float32)
     describer = load_describer(files, restorer, torch.float32)
     return Networks(_ready(restorer), None if describer is None else describer.encode_prompt)

@@ -1,0 +1,71 @@
+"""Which weights made a picture: SHA-256 over a model's files, remembered while they do not change."""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from addsr.checkpoints.published import ModelFiles
+
+HASHES = "SHA256SUMS"  # what `addsr convert` writes beside the weights
+WEIGHTS = (".safetensors", ".bin", ".pth")
+
+
+def weights_sha256(files: ModelFiles) -> str:
+    """SHA-256 over the names and contents of all weight files of a model, or over the hashes that came with it.
+
+    A Stable-Diffusion-2-size model has nine gigabytes, so the hash of each large file is kept in the user's cache folder
+    (`$XDG_CACHE_HOME/addsr`) together with its size and time.
+    """
+    if (files.folder / HASHES).is_file():
+        return hashlib.sha256((files.folder / HASHES).read_bytes()).hexdigest()
+    paths = set[Path]()
+    for place in (*files.parts.values(), *([] if files.overlay is None else [files.overlay])):
+        found = [place] if place.is_file() else place.rglob("*")
+        paths |= {path for path in found if path.suffix in WEIGHTS and path.is_file()}
+    memory = _Memory()
+    digest = hashlib.sha256()
+    for path in sorted(paths, key=lambda path: path.parts[-2:]):
+        digest.update(f"{'/'.join(path.parts[-2:])} {memory.sha256(path)}\n".encode())
+    memory.save()
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Memory:
+    """Hashes of large files. Whatever is wrong with it, hashes are computed."""
+
+    LARGE = 1 << 28
+
+    def __init__(self) -> None:
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        self._path = Path(home) / "addsr" / "sha256.json"
+        self._known: dict[str, str] = {}
+        self._changed = False
+        with suppress(OSError, ValueError, TypeError):
+            self._known = dict(json.loads(self._path.read_text(encoding="utf-8")))
+
+    def sha256(self, path: Path) -> str:
+        status = path.stat()
+        if status.st_size < self.LARGE:
+            return file_sha256(path)
+        key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        if key not in self._known:
+            self._known[key] = file_sha256(path)
+            self._changed = True
+        return self._known[key]
+
+    def save(self) -> None:
+        if not self._changed:
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(self._known), encoding="utf-8")
+            part.replace(self._path)
