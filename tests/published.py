@@ -84,7 +84,8 @@ def write_base(folder, unet=None):
         folder / "scheduler"
     )
     if unet is not None:
-        write_network(unet, folder / "unet", UNET | OFFICIAL | {"_class_name": "UNet2DConditionModel"})
+        plain = {name: value for name, value in (UNET | OFFICIAL).items() if name != "use_image_cross_attention"}
+        write_network(unet, folder / "unet", plain | {"_class_name": "UNet2DConditionModel"})
 
 
 def write_tagger(folder):

@@ -98,7 +98,8 @@ def test_devices_and_precisions(folder):
 
 
 def test_the_public_api():
-    assert set(addsr.__all__) == {"AddSRError", "AddSRPipeline", "Upscaler", "__version__", "load"}
+    pipelines = {"AddSRPipeline", "D3SRPipeline", "SeeSRPipeline"}
+    assert set(addsr.__all__) == {"AddSRError", "Upscaler", "__version__", "load"} | pipelines
     for name in addsr.__all__:
         assert getattr(addsr, name) is not None
     with pytest.raises(AttributeError):

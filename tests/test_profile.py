@@ -25,6 +25,15 @@ def test_stable_diffusion_2_size_without_weights():
     assert profile("addsr", steps=1).macs < addsr.macs / 3
 
 
+def test_d3sr_has_the_papers_numbers():
+    """Table 1 and fig. 4: 966.3 M with LoRA, of which 949.6 M are Stable Diffusion's, and 2,132 GMAC at 512²."""
+    d3sr, addsr = profile("d3sr"), profile("addsr")
+    assert sum(d3sr.parameters.values()) / 1e6 == pytest.approx(949.6, abs=0.1)
+    assert d3sr.macs / 1e9 == pytest.approx(2132, rel=0.02)
+    assert sum(d3sr.parameters.values()) < 0.7 * sum(addsr.parameters.values())
+    assert list(d3sr.stages) == ["encode", "unet", "decode"]
+
+
 def test_cost_of_the_compact_model_grows_with_the_area():
     one, large = profile("compact", 256), profile("compact", 512)
     assert large.macs == pytest.approx(4 * one.macs, rel=1e-3)  # but for the time embedding

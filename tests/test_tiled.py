@@ -92,4 +92,9 @@ def test_cost_by_hand():
     picture = torch.zeros(1, 3, 7, 11, device="meta")
     cost = measure(lambda: convolution(convolution(picture)[:, :3]))
     assert cost.macs == 2 * 7 * 11 * 5 * 3 * 9
-    assert cost.peak_bytes == 2 * 7 * 11 * 5 * 4
+    assert (cost.attention_macs, cost.peak_bytes) == (0, 2 * 7 * 11 * 5 * 4)
+    query = torch.zeros(1, 2, 6, 4, device="meta")
+    assert (
+        measure(lambda: nn.functional.scaled_dot_product_attention(query, query, query)).attention_macs
+        == 2 * 2 * 36 * 4
+    )

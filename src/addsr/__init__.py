@@ -11,14 +11,18 @@ if TYPE_CHECKING:
     from addsr.errors import AddSRError as AddSRError
     from addsr.loading import load as load
     from addsr.pipelines.addsr import AddSRPipeline as AddSRPipeline
+    from addsr.pipelines.d3sr import D3SRPipeline as D3SRPipeline
+    from addsr.pipelines.seesr import SeeSRPipeline as SeeSRPipeline
     from addsr.upscaler import Upscaler as Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["AddSRError", "AddSRPipeline", "Upscaler", "__version__", "load"]
+__all__ = ["AddSRError", "AddSRPipeline", "D3SRPipeline", "SeeSRPipeline", "Upscaler", "__version__", "load"]
 
 _HOMES = {
     "AddSRError": "addsr.errors",
     "AddSRPipeline": "addsr.pipelines.addsr",
+    "D3SRPipeline": "addsr.pipelines.d3sr",
+    "SeeSRPipeline": "addsr.pipelines.seesr",
     "Upscaler": "addsr.upscaler",
     "load": "addsr.loading",
 }

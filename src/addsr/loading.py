@@ -65,6 +65,7 @@ def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32) 
             prediction_type,
             controlnet=_network(files, "controlnet", dtype),
             image_encoder=_network(files, "image_encoder", dtype),
+            fixed_prompt=_network(files, "fixed_prompt", dtype),
             sampler=files.sampler,
             **files.defaults,
         )
@@ -99,11 +100,19 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
             vae: Any = PixelShuffleAutoencoder.from_config(config)
         put_weights(vae, read_tensors(folder / stable_diffusion.NETWORK_FILES[0], dtype), folder)
         return vae.eval()
+    if kind == "FixedPrompt":
+        from addsr.models.fixed_prompt import FixedPrompt
+
+        tensors = read_tensors(folder / stable_diffusion.NETWORK_FILES[0], dtype)
+        shape = tensors["embeds"].shape if "embeds" in tensors else (1, 0, 0)
+        prompt = FixedPrompt(*shape[-2:])
+        put_weights(prompt, tensors, folder)
+        return prompt.eval()
     if kind == "Tagger":
         from addsr.models.tagger import Tagger
 
         return Tagger.from_pretrained(folder, torch_dtype=dtype)
-    known = (*published.values(), "PixelShuffleAutoencoder", "Tagger")
+    known = (*published.values(), "PixelShuffleAutoencoder", "Tagger", "FixedPrompt")
     raise ModelError(f"{files.folder}: {part} is a {kind}; expected one of {', '.join(known)}")
 
 

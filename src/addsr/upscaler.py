@@ -30,7 +30,7 @@ MIN_TILE = 128  # output pixels along a side
 OVERLAP = 128  # output pixels that neighbouring tiles share
 COMPAT = ("paper", "released")
 RELEASED_PSR_WEIGHT = 0.4  # the command's own option never reached the released pipeline
-RELEASED_TILES, RELEASED_AUTOENCODER = {"addsr": 320, "ancestral": 96}, 246  # latents
+RELEASED_TILES, RELEASED_AUTOENCODER = {"addsr": 320, "ancestral": 96}, 246  # latents; D³SR was never released
 
 Photo = str | Path | Image.Image | np.ndarray
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
@@ -42,7 +42,7 @@ class RestoreOptions:
 
     Attributes:
         scale: factor of the result, from 1 (restore only).
-        steps: 1 to 4; SeeSR's sampler 1 to 999.
+        steps: 1 to 4; SeeSR's sampler 1 to 999, D³SR's 1.
         seed: of all noise.
         psr_weight: 0 to 1, prediction-based self-refinement from the second step on.
         tile: side of the tiles in output pixels; None chooses.
@@ -86,9 +86,9 @@ class RestoreOptions:
         Raises:
             AddSRError: for a number of steps that it does not have.
         """
-        most = 4 if sampler == "addsr" else 999
+        most = {"addsr": 4, "ancestral": 999, "d3sr": 1}[sampler]
         if self.steps is not None and not 1 <= self.steps <= most:
-            raise AddSRError(f"steps is {self.steps}; it must be 1 to {most}")
+            raise AddSRError(f"steps is {self.steps}; it must be {'1' if most == 1 else f'1 to {most}'}")
 
 
 class Upscaler:
@@ -314,7 +314,8 @@ class Upscaler:
         """How a model that is not local cuts its networks' evaluations, for tiles of so many pixels."""
         factor = self.restorer.vae_scale_factor
         side = max(tile // factor, 1)
-        if options.compat == "released" and options.tile is None and tile == self.tile_sides(options)[0]:
+        whole = options.tile is None and tile == self.tile_sides(options)[0]
+        if self.restorer.sampler in RELEASED_TILES and options.compat == "released" and whole:
             # as long as memory suffices: the released tiles, and the autoencoder whole where its own hook leaves it so
             latents = RELEASED_TILES[self.restorer.sampler]
             return Tiling(latents, self.restorer.released_overlap, "gaussian", RELEASED_AUTOENCODER)

@@ -39,7 +39,11 @@ def read_catalogue(path: Path | None = None) -> dict[str, Entry]:
     """
     named = path or os.environ.get(VARIABLE)
     try:
-        text = Path(named).read_text("utf-8") if named else files("addsr.checkpoints").joinpath("catalogue.toml").read_text()
+        text = (
+            Path(named).read_text("utf-8")
+            if named
+            else files("addsr.checkpoints").joinpath("catalogue.toml").read_text()
+        )
         entries = {name: Entry(**table) for name, table in tomllib.loads(text).items()}
         for name, entry in entries.items():
             if (

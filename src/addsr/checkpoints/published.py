@@ -11,7 +11,7 @@ from addsr.checkpoints.reading import read_json
 from addsr.errors import ModelError
 
 KINDS = ("addsr", "seesr", "seesr-turbo")
-PIPELINES = {"AddSRPipeline": "addsr", "SeeSRPipeline": "ancestral"}  # and the sampler of each
+PIPELINES = {"AddSRPipeline": "addsr", "SeeSRPipeline": "ancestral", "D3SRPipeline": "d3sr"}  # and their samplers
 RAM_FILES = ("ram_swin_large_14m.safetensors", "ram_swin_large_14m.pth")
 DAPE_FILES = ("DAPE.safetensors", "DAPE.pth")
 BASE_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
@@ -130,21 +130,25 @@ def _own(folder: Path) -> ModelFiles:
     if pipeline not in PIPELINES:
         raise ModelError(f"{folder}: holds a {pipeline}, not one of {', '.join(PIPELINES)}")
     classes = {}
-    for part in ("unet", "controlnet", *BASE_PARTS, "image_encoder"):
+    for part in ("unet", "controlnet", *BASE_PARTS, "image_encoder", "fixed_prompt"):
         entry = index.get(part)
         if isinstance(entry, list) and len(entry) == 2 and entry[1] is not None:
             classes[part] = str(entry[1])
     if missing := [part for part in ("unet", "vae", "scheduler") if part not in classes]:
         raise ModelError(f"{folder}: model_index.json names no {missing[0]}")
-    names = ("start_point", "psr_weight", "num_inference_steps", "color_fix")
+    names: tuple[str, ...] = ("start_point", "psr_weight", "num_inference_steps", "color_fix")
+    if pipeline == "D3SRPipeline":
+        names = ("one_step_timestep", "color_fix")
     if absent := [name for name in names if name not in index]:
         raise ModelError(f"{folder}: model_index.json has no {absent[0]}")
     defaults = {name: index[name] for name in (*names, "guidance_scale", "released_overlap") if name in index}
     kinds: dict[str, type | tuple[type, ...]] = {"start_point": str, "color_fix": str}
-    kinds |= {"num_inference_steps": int, "released_overlap": int}
+    kinds |= {"num_inference_steps": int, "released_overlap": int, "one_step_timestep": int}
     for name, value in defaults.items():
         if not isinstance(value, kinds.get(name, (int, float))) or isinstance(value, bool):
             raise ModelError(f"{folder}: {name} in model_index.json is {value!r}")
+    if pipeline == "D3SRPipeline":
+        defaults["num_inference_steps"] = 1
     return ModelFiles(folder, pipeline, {part: folder / part for part in classes}, defaults, classes=classes)
 
 

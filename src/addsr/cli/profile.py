@@ -12,12 +12,12 @@ from addsr.cli.model_options import DebugOption, ThreadsOption
 def profile(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="compact, a folder, or addsr, seesr (Stable Diffusion 2 size)."),
+        typer.Argument(metavar="MODEL...", help="compact, a folder, or addsr, seesr, d3sr (Stable Diffusion 2 size)."),
     ],
     size: Annotated[int, typer.Option(help="Pixels along a side of the result.")] = 512,
     steps: Annotated[int | None, typer.Option(help="Default: the model's own.")] = None,
     timed: Annotated[
-        bool, typer.Option("--seconds", help="Run and time each stage; addsr and seesr with random weights (9 GB).")
+        bool, typer.Option("--seconds", help="Run and time each stage; addsr, seesr and d3sr with random weights.")
     ] = False,
     device: Annotated[str, typer.Option(help="Where to time: auto, cpu, cuda or mps.")] = "auto",
     threads: ThreadsOption = None,

@@ -32,6 +32,10 @@ def train(
         typer.Option(help="DINO v1 ViT-S/16 (transformers folder or released file), for its discriminator."),
     ] = None,
     dinov2: Annotated[Path | None, typer.Option(help="DINOv2 (folder or file) that conditions that one.")] = None,
+    discriminator: Annotated[
+        str | None, typer.Option(help="D3SR: model or run whose U-Net judges; default: what --init names.")
+    ] = None,
+    dists: Annotated[Path | None, typer.Option(help="D3SR: DISTS weights (safetensors).")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
@@ -59,9 +63,9 @@ def train(
         config = kept if kept is not None else load_preset(preset or "")
         if init is not None:  # the model brings its own networks
             config = {name: value for name, value in config.items() if name not in ("unet", "vae", "controlnet")}
-        words = {"init": init, "teacher": teacher}
+        words = {"init": init, "teacher": teacher, "discriminator": discriminator}
         config = merged(config, {name: _absolute(value) for name, value in words.items() if value is not None})
-        paths = {"data": data, "pairs": pairs, "lpips": lpips, "dino": dino, "dinov2": dinov2}
+        paths = {"data": data, "pairs": pairs, "lpips": lpips, "dino": dino, "dinov2": dinov2, "dists": dists}
         config = merged(config, {"sources": {name: _texts(value) for name, value in paths.items() if value}})
         for change in changes or []:
             config = merged(config, assignment(change))

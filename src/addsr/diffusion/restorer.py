@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from addsr.diffusion import one_step
 from addsr.diffusion.ancestral import leading_timesteps, sample_ancestral
 from addsr.diffusion.guidance import guided, is_guided
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
@@ -18,7 +19,7 @@ from addsr.runtime.offload import Offload
 
 Noise = Callable[[int], torch.Tensor]
 START_POINTS = ("lr", "noise")
-SAMPLERS = ("addsr", "ancestral")
+SAMPLERS = ("addsr", "ancestral", "d3sr")
 
 
 class Restorer:
@@ -35,8 +36,11 @@ class Restorer:
         psr_weight: default weight of prediction-based self-refinement.
         num_inference_steps: default number of steps.
         color_fix: default of the Upscaler, see `addsr.image.color`.
-        sampler: `addsr` (1 to 4 steps, each refining its condition) or `ancestral` (SeeSR's DDPM, any number of steps).
+        sampler: `addsr` (1 to 4 steps, each refining its condition), `ancestral` (SeeSR's DDPM, any number of steps) or
+            `d3sr` (one step from the latents of LR, at `one_step_timestep`).
         guidance_scale: default of classifier-free guidance; 1 for none.
+        one_step_timestep: T_L of D³SR.
+        fixed_prompt: FixedPrompt, the text embedding of a model that takes no words.
         released_overlap: latents that the tiles of the released inference share, for `--compat released`.
     """
 
@@ -56,6 +60,8 @@ class Restorer:
         sampler: str = "addsr",
         guidance_scale: float = 1.0,
         released_overlap: int = 4,
+        one_step_timestep: int = one_step.TIMESTEP,
+        fixed_prompt: nn.Module | None = None,
     ) -> None:
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler is {sampler!r}; it must be one of {', '.join(SAMPLERS)}")
@@ -64,6 +70,7 @@ class Restorer:
         self.start_point, self.psr_weight = start_point, psr_weight
         self.num_inference_steps, self.color_fix = num_inference_steps, color_fix
         self.sampler, self.guidance_scale, self.released_overlap = sampler, guidance_scale, released_overlap
+        self.one_step_timestep, self.fixed_prompt = one_step_timestep, fixed_prompt
         self.offload = Offload()
 
     @property
@@ -98,7 +105,7 @@ class Restorer:
     @property
     def networks(self) -> list[Any]:
         """Those that are there."""
-        every = (self.unet, self.vae, self.controlnet, self.image_encoder)
+        every = (self.unet, self.vae, self.controlnet, self.image_encoder, self.fixed_prompt)
         return [network for network in every if network is not None]
 
     @property
@@ -152,7 +159,9 @@ class Restorer:
         start_point = self.start_point if start_point is None else start_point
         guidance_scale = self.guidance_scale if guidance_scale is None else guidance_scale
         self._check(lr, psr_weight, start_point, positions)
-        if prompt_embeds is None:
+        if prompt_embeds is None and self.fixed_prompt is not None:
+            prompt_embeds = self.fixed_prompt(len(lr))
+        if prompt_embeds is None or self.fixed_prompt is not None:
             guidance_scale = 1.0  # nothing to guide by
         elif is_guided(guidance_scale) and negative_prompt_embeds is None:
             raise ValueError(f"guidance_scale is {guidance_scale:g}; above 1 it needs negative_prompt_embeds")
@@ -175,8 +184,10 @@ class Restorer:
         def fresh_noise(step: int) -> torch.Tensor:
             return draw(step).to(self.placement)
 
-        latents = fresh_noise(0)
-        if start_point == "lr":
+        latents = None if self.sampler == "d3sr" else fresh_noise(0)
+        if latents is None:
+            latents = self.encode_latents(lr, None, tiling, on_tile)
+        elif start_point == "lr":
             encoded = self.encode_latents(lr, fresh_noise, tiling, on_tile)
             latents = add_noise(encoded, latents, STUDENT_TIMESTEPS[0], self.alphas_cumprod)
 
@@ -217,6 +228,9 @@ class Restorer:
             "prediction_type": self.prediction_type,
             "callback": callback,
         }
+        if self.sampler == "d3sr":
+            del schedule["timesteps"], schedule["noise"]
+            return one_step.restore_in_one_step(denoise, latents, timestep=timesteps[0], **schedule)
         if self.sampler == "ancestral":
             return sample_ancestral(denoise, latents, **schedule)
 
@@ -232,6 +246,10 @@ class Restorer:
             ValueError: if the sampler has none of so many.
         """
         steps = self.num_inference_steps if num_inference_steps is None else num_inference_steps
+        if self.sampler == "d3sr":
+            if num_inference_steps not in (None, 1):
+                raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1")
+            return [self.one_step_timestep]
         if self.sampler == "ancestral":
             return leading_timesteps(steps, len(self.alphas_cumprod))
         return list(student_timesteps(steps))
@@ -251,7 +269,7 @@ class Restorer:
         decodings = count if self.sampler == "addsr" and psr_weight else 1
         evaluations = len(plan_tiles(*sides, tiling, self.unet.downscale))
         codings = len(plan_tiles(*sides, _autoencoders(tiling), self.unet.downscale))
-        return count * evaluations + (decodings + (start_point == "lr")) * codings
+        return count * evaluations + (decodings + (start_point == "lr" or self.sampler == "d3sr")) * codings
 
     def predict(
         self,
@@ -317,11 +335,11 @@ class Restorer:
     def encode_latents(
         self,
         picture: torch.Tensor,
-        noise: Noise,
+        noise: Noise | None,
         tiling: Tiling | None = None,
         on_tile: Callable[[], None] | None = None,
     ) -> torch.Tensor:
-        """Scaled latents of a picture (N, 3, H, W) in [0, 1], drawn from the posterior where it has a spread."""
+        """Scaled latents of a picture (N, 3, H, W) in [0, 1]: the posterior's mode, or drawn from it by `noise`."""
         factor = self.vae_scale_factor
         sides = [side // factor for side in picture.shape[2:]]
         spread_noise: torch.Tensor | None = None
@@ -332,7 +350,7 @@ class Restorer:
             part = picture[..., _scaled(rows, factor), _scaled(columns, factor)].to(self.placement)
             posterior = self.vae.encode(part * 2 - 1).latent_dist
             latents = posterior.mode()
-            if hasattr(posterior, "std"):
+            if noise is not None and hasattr(posterior, "std"):
                 spread_noise = noise(POSTERIOR_STEP) if spread_noise is None else spread_noise
                 latents = latents + posterior.std * spread_noise[..., rows, columns]
             if on_tile is not None:

@@ -14,16 +14,17 @@ from addsr.errors import AddSRError
 from addsr.runtime.cost import measure
 from addsr.runtime.plan import on_meta
 
-CONFIGURED = ("addsr", "seesr")  # Stable-Diffusion-2-size models that need no weights to be counted
+CONFIGURED = ("addsr", "seesr", "d3sr")  # Stable-Diffusion-2-size models that need no weights to be counted
 TEXT_TOKENS, IMAGE_TOKENS, ENCODER_SIDE = 77, 145, 384
 
 
 @dataclass
 class Stage:
-    """One kind of evaluation in a restoration: how often it runs, what once costs; seconds are of all runs."""
+    """One kind of evaluation in a restoration: how often it runs, what once costs (see Cost); seconds are of all runs."""
 
     runs: int
     macs: int
+    attention_macs: int
     peak_bytes: int
     seconds: float | None = None
 
@@ -47,8 +48,13 @@ class Profile:
 
     @property
     def macs(self) -> int:
-        """Of one restoration."""
+        """Of one restoration: convolutions and linear layers, as the papers count."""
         return sum(stage.runs * stage.macs for stage in self.stages.values())
+
+    @property
+    def attention_macs(self) -> int:
+        """Of one restoration: the products of queries, keys and values."""
+        return sum(stage.runs * stage.attention_macs for stage in self.stages.values())
 
     @property
     def seconds(self) -> float | None:
@@ -72,6 +78,7 @@ class Profile:
             "steps": self.steps,
             "parameters": {**self.parameters, "all": sum(self.parameters.values())},
             "macs": {**{name: stage["macs"] for name, stage in stages.items()}, "all": self.macs},
+            "attention_macs": self.attention_macs,
             "stages": stages,
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
@@ -110,6 +117,7 @@ def profile(
         "vae decoder": [vae.decoder, getattr(vae, "post_quant_conv", None)],
         "image encoder": [restorer.image_encoder],
         "text encoder": [bare.text_encoder],
+        "fixed prompt": [restorer.fixed_prompt],
     }
     counted = {part: [network for network in networks if network is not None] for part, networks in parts.items()}
     weights = {part: [p for network in networks for p in network.parameters()] for part, networks in counted.items()}
@@ -117,7 +125,7 @@ def profile(
     result.weight_bytes = sum(p.nbytes for own in weights.values() for p in own)
     for stage, (runs, run) in _stages(bare, size, count, torch.device("meta")).items():
         cost = measure(run)
-        result.stages[stage] = Stage(runs, cost.macs, cost.peak_bytes)
+        result.stages[stage] = Stage(runs, cost.macs, cost.attention_macs, cost.peak_bytes)
     if timed:
         target = torch.device(device)
         real = _with_random_weights(model, target) if model.is_meta else model.to(target)
@@ -157,11 +165,25 @@ def _configured(name: str) -> _Model:
     """A Stable-Diffusion-2-size model on the meta device."""
     from addsr.checkpoints.published import DEFAULTS
     from addsr.models.controlnet import AddSRControlNet
+    from addsr.models.fixed_prompt import FixedPrompt
     from addsr.models.stable_diffusion_2 import autoencoder, text_encoder
     from addsr.models.tagger import Tagger
     from addsr.models.unet import AddSRUNet
 
     alphas_cumprod = scaled_linear_alphas_cumprod()
+    if name == "d3sr":
+        with torch.device("meta"):
+            unet = AddSRUNet(use_image_cross_attention=False).eval()
+            return _Model(
+                Restorer(
+                    unet,
+                    autoencoder(),
+                    alphas_cumprod,
+                    sampler="d3sr",
+                    num_inference_steps=1,
+                    fixed_prompt=FixedPrompt(),
+                )
+            )
     with torch.device("meta"):
         restorer = Restorer(
             AddSRUNet().eval(),
@@ -225,7 +247,7 @@ def _stages(model: _Model, size: int, steps: int, device: torch.device) -> dict[
         if hasattr(encoder, "tag_logits"):
             width = encoder.config["token_dim"]
             stages["tags"] = (1, lambda: encoder.tag_logits(zeros(1, IMAGE_TOKENS, width)))
-    if restorer.start_point == "lr":
+    if restorer.start_point == "lr" or restorer.sampler == "d3sr":
         stages["encode"] = (1, lambda: restorer.vae.encode(picture).latent_dist.mode())
     residuals: dict[str, Any] = {}
     if restorer.controlnet is not None:
@@ -240,7 +262,7 @@ def _stages(model: _Model, size: int, steps: int, device: torch.device) -> dict[
             "down_block_additional_residuals": [zeros(1, c, s, s) for (c, _), s in zip(widths, sides, strict=True)],
             "mid_block_additional_residual": zeros(1, widths[-1][0], sides[-1], sides[-1]),
         }
-    own = {"controlnet_cond": picture} if restorer.controlnet is None else {}
+    own = {"controlnet_cond": picture} if unet.config["conditioning"] is not None else {}
     stages["unet"] = (steps * guided, lambda: unet(latents, 999, **context, **residuals, **own))
     stages["decode"] = (decodings, lambda: restorer.decode_latents(latents))
     return stages

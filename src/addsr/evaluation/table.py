@@ -19,6 +19,7 @@ def table(profiles: Sequence[Profile]) -> Table:
     for stage in dict.fromkeys(stage for one in profiles for stage in one.stages):
         result.add_row(f"{stage}", *(_stage(one, stage) for one in profiles))
     result.add_row("multiply-accumulates", *(_giga(one.macs) for one in profiles), style="bold")
+    result.add_row("products of attention", *(_giga(one.attention_macs) for one in profiles))
     if all(one.seconds is not None for one in profiles):
         result.add_row("seconds", *(f"{one.seconds:.3g}" for one in profiles), style="bold")
     result.add_row("memory, float32", *(f"{one.peak_bytes / 1e9:.2f} GB" for one in profiles), style="bold")

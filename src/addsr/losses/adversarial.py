@@ -1,4 +1,4 @@
-"""Hinge losses, and the weight that holds the adversarial gradient at a share of the reconstruction gradient."""
+"""Hinge and cross-entropy losses, and the weight that holds the adversarial gradient at a share of the reconstruction's."""
 
 from collections.abc import Callable
 
@@ -31,3 +31,13 @@ def adaptive_weight(
     norms = [torch.autograd.grad(loss, picture, retain_graph=True)[0].norm() for loss in (others, adversarial)]
     of_others, of_adversarial = mean(torch.stack(norms))
     return share * of_others / (of_adversarial + 1e-8)
+
+
+def bce_discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """-E log D(real) - E log(1 - D(fake)), of logits (D³SR)."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def bce_generator_loss(fake: torch.Tensor) -> torch.Tensor:
+    """-E log D(fake), of logits: non-saturating (D³SR)."""
+    return F.softplus(-fake).mean()

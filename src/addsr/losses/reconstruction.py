@@ -23,7 +23,12 @@ def shifted_lpips(lpips: SqueezeLPIPS, pictures: torch.Tensor, targets: torch.Te
     """LPIPS (N,) at a random offset: at a fixed one, the strides of the features would meet PixelShuffle's grid always
     alike, and a pattern of that grid could please them.
     """
+    return lpips(*shifted(pictures, targets, draws))
+
+
+def shifted(pictures: torch.Tensor, targets: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both cut at the same random offset, `SHIFT` pixels smaller."""
     height, width = (extent - SHIFT for extent in pictures.shape[2:])
     top, left = draws.shared_integers(SHIFT, 2)
     a, b = (x[:, :, top : top + height, left : left + width] for x in (pictures, targets))
-    return lpips(a, b)
+    return a, b

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
-from PIL import Image
 
 from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Noise, Restorer
@@ -14,6 +12,7 @@ from addsr.diffusion.tiled import Tiling
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.controlnet import AddSRControlNet
 from addsr.models.unet import AddSRUNet
+from addsr.pipelines.input import ImageInput, to_tensor
 from addsr.pipelines.output import OUTPUT_TYPES, RestorationOutput, to_output
 from addsr.prompts.compose import NEGATIVE_PROMPT
 from addsr.prompts.text import PromptEncoder
@@ -97,7 +96,7 @@ class AddSRPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image: Image.Image | Sequence[Image.Image] | np.ndarray | torch.Tensor,
+        image: ImageInput,
         prompt: str | Sequence[str] | None = None,
         *,
         num_inference_steps: int | None = None,
@@ -150,7 +149,7 @@ class AddSRPipeline(DiffusionPipeline):
             raise ValueError(f"output_type is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}")
         if unknown := set(callback_on_step_end_tensor_inputs) - {"latents"}:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; only 'latents' is available")
-        lr = self.prepare_image(image)  # (N, 3, f·H, f·W) in [0, 1]
+        lr = to_tensor(image).to(self._execution_device)  # (N, 3, f·H, f·W) in [0, 1]
 
         # 2. Text (N, 77, D)
         restorer = self.restorer
@@ -192,18 +191,6 @@ class AddSRPipeline(DiffusionPipeline):
         )
         self.maybe_free_model_hooks()
         return RestorationOutput(images=images) if return_dict else (images,)
-
-    def prepare_image(self, image: Image.Image | Sequence[Image.Image] | np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Any accepted picture -> (N, 3, H, W) in [0, 1] on the pipeline's device."""
-        if isinstance(image, Image.Image):
-            image = [image]
-        if not isinstance(image, np.ndarray | torch.Tensor):
-            image = np.stack([np.asarray(picture.convert("RGB"), np.float32) / 255 for picture in image])
-        if isinstance(image, np.ndarray):
-            image = torch.from_numpy(image).permute(0, 3, 1, 2) if image.ndim == 4 else torch.from_numpy(image)
-        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
-            raise ValueError(f"image is {image.dtype} of shape {tuple(image.shape)}; expected float (N, 3, H, W)")
-        return image.to(self._execution_device)
 
     def encode_prompt(self, prompt: str | Sequence[str], count: int) -> torch.Tensor:
         """Prompts -> (count, 77, D), see PromptEncoder."""

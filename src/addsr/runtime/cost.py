@@ -13,9 +13,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-accumulates of convolutions, matrix products and attention; bytes alive at once, inputs not counted."""
+    """What a computation takes.
+
+    Attributes:
+        macs: multiply-accumulates of convolutions and linear layers, as the tables of the papers count them.
+        attention_macs: those of the products of queries, keys and values, which such tables leave out.
+        peak_bytes: alive at once, inputs not counted.
+    """
 
     macs: int
+    attention_macs: int
     peak_bytes: int
 
 
@@ -60,4 +67,10 @@ def measure(run: Callable[[], object]) -> Cost:
     live = _LiveBytes()
     with FlopCounterMode(display=False) as counter, live:
         run()
-    return Cost(counter.get_total_flops() // 2, live.peak)
+    flops = counter.get_flop_counts().get("Global", {})
+    attention = sum(count for operator, count in flops.items() if _is_attention(str(operator)))
+    return Cost((counter.get_total_flops() - attention) // 2, attention // 2, live.peak)
+
+
+def _is_attention(operator: str) -> bool:
+    return any(name in operator for name in ("attention", "bmm"))

@@ -101,10 +101,9 @@ class Planner:
         steps = len(restorer.timesteps(options.steps))
         guided = 2 if is_guided(upscaler.guidance_scale(options)) else 1
         decodings = steps if restorer.sampler == "addsr" and upscaler.psr_weight(options) else 1
-        encodings = (options.start_point or restorer.start_point) == "lr"
-        macs = tiles * (
-            costs["denoise"].macs * steps * guided + costs["decode"].macs * decodings + costs["encode"].macs * encodings
-        )
+        encodings = (options.start_point or restorer.start_point) == "lr" or restorer.sampler == "d3sr"
+        runs = {"denoise": steps * guided, "decode": decodings, "encode": int(encodings)}
+        macs = tiles * sum(count * (costs[name].macs + costs[name].attention_macs) for name, count in runs.items())
         if "represent" in costs:
             macs += costs["represent"].macs * (decodings if restorer.sampler == "addsr" else 1)
         activations = max(cost.peak_bytes for cost in costs.values())
@@ -162,6 +161,8 @@ def on_meta(restorer: Restorer) -> Restorer:
         restorer.prediction_type,
         controlnet=bare(restorer.controlnet),
         image_encoder=bare(restorer.image_encoder),
+        fixed_prompt=bare(restorer.fixed_prompt),
+        one_step_timestep=restorer.one_step_timestep,
         start_point=restorer.start_point,
         psr_weight=restorer.psr_weight,
         num_inference_steps=restorer.num_inference_steps,

@@ -11,15 +11,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from addsr.checkpoints.published import locate
+from addsr.checkpoints.published import PIPELINES, locate
+from addsr.checkpoints.reading import read_json
+from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer, load_unet, load_vae
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
-from addsr.errors import TrainingError
+from addsr.diffusion.schedule import scaled_linear_alphas_cumprod, schedule_from_config
+from addsr.errors import ModelError, TrainingError
 from addsr.loading import find_model, load_describer, load_restorer
+from addsr.models.adapters import ALPHA, add_lora, has_lora, merge_lora_layers, save_lora
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.controlnet import AddSRControlNet
+from addsr.models.fixed_prompt import FixedPrompt
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.addsr import AddSRPipeline
+from addsr.pipelines.d3sr import D3SRPipeline
 from addsr.pipelines.seesr import SeeSRPipeline
 from addsr.prompts.text import PromptEncoder
 from addsr.training.checkpoint import latest_checkpoint
@@ -78,7 +83,8 @@ def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
     Raises:
         TrainingError: for a key that it does not have.
     """
-    known = ("prediction_type", "start_point", "psr_weight", "num_inference_steps", "color_fix")
+    known = ("prediction_type", "start_point", "psr_weight", "num_inference_steps", "color_fix", "sampler")
+    known = (*known, "one_step_timestep")
     for name, value in config.get("defaults", {}).items():
         if name not in known:
             raise TrainingError(f"unknown setting defaults.{name}; defaults has {', '.join(known)}")
@@ -95,6 +101,8 @@ def networks_from(source: str | Path) -> Networks:
     """
     if (Path(source) / "config.json").is_file() and not (Path(source) / "model_index.json").is_file():
         return _networks_of_run(Path(source))
+    if is_stable_diffusion(Path(source)):
+        return networks_of_stable_diffusion(Path(source))
     files = locate(find_model(source), None, str(source))
     restorer = load_restorer(files, torch.float32)
     describer = load_describer(files, restorer, torch.float32)
@@ -107,8 +115,23 @@ def _networks_of_run(run: Path) -> Networks:
         raise TrainingError(f"{run}: the run has no checkpoint yet")
     start = config.get("init")
     networks = fresh_networks(config) if start is None else networks_from(start)
+    with_defaults(networks.restorer, config)
+    rank = config.get("task", {}).get("lora_rank", 0)
+    if rank:
+        add_lora(networks.restorer.unet, rank, config["task"].get("lora_alpha", ALPHA))
     put_averages(networks.restorer, checkpoint)
+    if rank:
+        merge_lora_layers(networks.restorer.unet)
     return networks
+
+
+def is_stable_diffusion(folder: Path) -> bool:
+    """Whether a folder is Stable Diffusion's, in diffusers' layout: no ControlNet, no model of ours."""
+    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    if not all((folder / part).is_dir() for part in parts) or (folder / "controlnet").is_dir():
+        return False
+    index = folder / "model_index.json"
+    return not index.is_file() or read_json(index).get("_class_name") not in PIPELINES
 
 
 def put_averages(restorer: Restorer, checkpoint: Path) -> None:
@@ -130,6 +153,32 @@ def _ready(restorer: Restorer) -> Restorer:
     return restorer
 
 
+def networks_of_stable_diffusion(folder: Path) -> Networks:
+    """D³SR's generator before training: Stable Diffusion's U-Net and autoencoder, and the empty prompt's embedding.
+
+    Args:
+        folder: of Stable Diffusion 2(.1)-base in diffusers' layout.
+
+    Raises:
+        ModelError: if a part is missing or does not fit.
+    """
+    schedule = read_json(folder / "scheduler" / "scheduler_config.json")
+    encode = PromptEncoder(
+        load_text_encoder(folder / "text_encoder", torch.float32), load_tokenizer(folder / "tokenizer")
+    )
+    embeds = encode([""])
+    prompt = FixedPrompt(*embeds.shape[1:])
+    with torch.no_grad():
+        prompt.embeds.copy_(embeds)
+    try:
+        alphas_cumprod, prediction_type = schedule_from_config(schedule)
+    except ValueError as error:
+        raise ModelError(f"{folder}: {error}") from error
+    unet, vae = load_unet(folder / "unet", torch.float32), load_vae(folder / "vae", torch.float32)
+    options: dict[str, Any] = {"sampler": "d3sr", "num_inference_steps": 1, "color_fix": "none", "fixed_prompt": prompt}
+    return Networks(_ready(Restorer(unet, vae, alphas_cumprod, prediction_type, **options)))
+
+
 def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
     """Write the averages of a checkpoint as a model folder in float16, which `addsr upscale --model` takes.
 
@@ -139,15 +188,32 @@ def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
 
     restorer, words = networks.restorer, networks.encode_prompt
     put_averages(restorer, checkpoint)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    if has_lora(restorer.unet):  # small enough to share, and merged into the model
+        save_lora(restorer.unet, part / "lora.safetensors")
+        merge_lora_layers(restorer.unet)
     parts = {name: getattr(restorer, name) for name in NETWORKS if getattr(restorer, name) is not None}
     for network in parts.values():
         nn.Module.to(network, torch.float16)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    scheduler = DDPMScheduler.from_config(betas | {"prediction_type": restorer.prediction_type})
+    if restorer.sampler == "d3sr":
+        pipeline = D3SRPipeline(
+            parts["unet"],
+            parts["vae"],
+            scheduler,
+            restorer.fixed_prompt,  # pyright: ignore[reportArgumentType]
+            one_step_timestep=restorer.one_step_timestep,
+            color_fix=restorer.color_fix,
+        )
+        pipeline.save_pretrained(part)
+        _finish(part, out)
+        return
     pipeline_class = {"addsr": AddSRPipeline, "ancestral": SeeSRPipeline}[restorer.sampler]
     pipeline_class(
-        scheduler=DDPMScheduler.from_config(betas | {"prediction_type": restorer.prediction_type}),
+        scheduler=scheduler,
         text_encoder=None if words is None else words.open(),
         tokenizer=None if words is None else words.tokenizer,
         image_encoder=restorer.image_encoder,  # pyright: ignore[reportArgumentType]
@@ -158,6 +224,11 @@ def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
         guidance_scale=restorer.guidance_scale,
         **parts,
     ).save_pretrained(part)
+    _finish(part, out)
+
+
+def _finish(part: Path, out: Path) -> None:
+    """Give the complete folder its name."""
     for path in part.glob("*/config.json"):  # where they were loaded from is nobody's business
         config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
         path.write_text(json.dumps(config, indent=2) + "\n")

@@ -10,17 +10,24 @@ from torch import nn
 
 from addsr.data.pairs import Pairs, PairSettings, RealPairs
 from addsr.data.photos import Photos
+from addsr.discriminators.diffusion import DiffusionDiscriminator
 from addsr.discriminators.dino import DinoDiscriminator, load_vit
 from addsr.discriminators.patch import PatchDiscriminator
 from addsr.discriminators.squeeze import SqueezeDiscriminator
 from addsr.errors import TrainingError
+from addsr.losses.dists import DISTS
+from addsr.losses.edge_aware import EdgeAware
 from addsr.losses.lpips import SqueezeLPIPS
+from addsr.models.adapters import add_lora
+from addsr.models.diffusion_encoder import DiffusionEncoder
+from addsr.models.unet import AddSRUNet
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import make_settings, write_run_config
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
 from addsr.training.networks import NETWORKS, Networks, fresh_networks, networks_from, save_model, with_defaults
 from addsr.training.pca import start_from_components, start_from_condition
 from addsr.training.task import Task
+from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
 from addsr.training.tasks.student import StudentSettings, StudentTask
 from addsr.training.tasks.teacher import TeacherSettings, TeacherTask
 from addsr.training.validation import HeldOut
@@ -40,6 +47,7 @@ class Sources:
         lpips: LPIPS-Squeeze weights, or None.
         dino: folder of DINO v1 (transformers), for the discriminator of that name.
         dinov2: folder of DINOv2 (transformers), whose class token of LR conditions that discriminator, or None.
+        dists: DISTS weights, or None.
     """
 
     data: tuple[Path, ...]
@@ -47,6 +55,7 @@ class Sources:
     lpips: Path | None = None
     dino: Path | None = None
     dinov2: Path | None = None
+    dists: Path | None = None
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, Any]) -> "Sources":
@@ -109,7 +118,8 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
     held.settings = replace(pair_settings, crop=max(1, side // pair_settings.crop) * pair_settings.crop)
     with torch.no_grad():
         embeds = None if networks.encode_text is None else networks.encode_text([""])
-    check = HeldOut(held, lpips, networks.restorer, out, prompt_embeds=embeds)
+    steps = (1,) if networks.restorer.sampler == "d3sr" else (1, 4)
+    check = HeldOut(held, lpips, networks.restorer, out, steps=steps, prompt_embeds=embeds)
     loop = Loop(task, pairs, loop_settings, out, accelerator=accelerator, on_save=check, quiet=quiet)
     if resume:
         loop.resume()
@@ -150,8 +160,10 @@ def _task(
         return TeacherTask(
             networks.restorer, make_settings(TeacherSettings, table, "task"), encode_text=networks.encode_text
         )
+    if kind == "d3sr":
+        return _d3sr_task(config, make_settings(D3SRSettings, table, "task"), networks, sources, lpips)
     if kind != "student":
-        raise TrainingError(f"task.kind is {kind!r}; it must be student or teacher")
+        raise TrainingError(f"task.kind is {kind!r}; it must be student, teacher or d3sr")
     settings = make_settings(StudentSettings, table, "task")
     if lpips is None and (settings.lpips or settings.lpips_final):
         raise TrainingError(
@@ -170,6 +182,63 @@ def _task(
         discriminator,
         networks.encode_text,
     )
+
+
+def _d3sr_task(
+    config: dict[str, Any], settings: D3SRSettings, networks: Networks, sources: Sources, lpips: SqueezeLPIPS | None
+) -> Task:
+    generator = networks.restorer
+    if generator.sampler != "d3sr":
+        raise TrainingError(
+            'task.kind d3sr needs defaults.sampler = "d3sr", or --init with Stable Diffusion or a D³SR model'
+        )
+    distance: Any = None
+    if settings.perceptual.endswith("lpips"):
+        if lpips is None:
+            raise TrainingError(f"task.perceptual {settings.perceptual} needs the loss network: give --lpips FILE")
+        distance = lpips
+    elif settings.perceptual.endswith("dists"):
+        if sources.dists is None:
+            raise TrainingError(
+                f"task.perceptual {settings.perceptual} needs DISTS: give --dists FILE, or --set task.perceptual=ea-lpips"
+            )
+        distance = DISTS(sources.dists)
+    if settings.perceptual.startswith("ea-"):
+        distance = EdgeAware(distance)
+    discriminator = _latent_discriminator(config, settings, networks)
+    adapters = add_lora(generator.unet, settings.lora_rank, settings.lora_alpha) if settings.lora_rank else []
+    if adapters and generator.fixed_prompt is not None:
+        generator.fixed_prompt.requires_grad_(False)
+    return D3SRTask(generator, settings, distance, discriminator, adapters)
+
+
+def _latent_discriminator(config: dict[str, Any], settings: D3SRSettings, networks: Networks) -> nn.Module | None:
+    """The discriminator that the settings name; its encoder trains by LoRA where the generator does."""
+    if settings.discriminator == "none" or not settings.adversarial:
+        return None
+    if settings.discriminator == "cnn":
+        return PatchDiscriminator()
+    generator = networks.restorer
+    source = config.get("discriminator") or config.get("init")
+    if settings.discriminator == "random":
+        known = AddSRUNet._get_init_keys(AddSRUNet)
+        unet = AddSRUNet(**{name: value for name, value in generator.unet.config.items() if name in known})
+        judge = generator
+    else:
+        if source is None:
+            raise TrainingError("task.discriminator diffusion needs a diffusion model: give --discriminator MODEL")
+        judge = networks_from(source).restorer
+        unet = judge.unet
+        if unet.config["in_channels"] != generator.unet.config["in_channels"]:
+            raise TrainingError(f"{source}: its latents have another number of channels than the generator's")
+    prompt = judge.fixed_prompt
+    embeds = None if prompt is None else prompt(1).detach().clone()
+    if embeds is None and unet.config["cross_attention_dim"] is not None:
+        raise TrainingError(f"{source}: attends to text and brings no embedding; take Stable Diffusion's own folder")
+    encoder = DiffusionEncoder.from_unet(unet).requires_grad_(True)
+    if settings.lora_rank and settings.discriminator == "diffusion":
+        add_lora(encoder, settings.lora_rank, settings.lora_alpha)
+    return DiffusionDiscriminator(encoder, judge.alphas_cumprod, embeds, settings.highest)
 
 
 def _teacher(config: dict[str, Any], student: Networks) -> Networks:

@@ -1,8 +1,8 @@
 """Measures on photos that are held out of training, for choosing checkpoints."""
 
 import json
+from copy import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -75,16 +75,8 @@ class HeldOut:
         return (restorer.decode_latents(x0) / 2 + 0.5).clamp(0, 1).cpu()
 
     def _averaged(self, averages: dict[str, EMA]) -> Restorer:
-        base = self.restorer
-        parts: dict[str, Any] = {"unet": base.unet, "vae": base.vae, "controlnet": base.controlnet}
-        parts |= {name: average.module for name, average in averages.items() if name in parts}
-        return Restorer(
-            parts["unet"],
-            parts["vae"],
-            base.alphas_cumprod,
-            base.prediction_type,
-            controlnet=parts["controlnet"],
-            image_encoder=base.image_encoder,
-            start_point=base.start_point,
-            psr_weight=base.psr_weight,
-        )
+        averaged = copy(self.restorer)
+        for name in ("unet", "vae", "controlnet"):
+            if name in averages:
+                setattr(averaged, name, averages[name].module)
+        return averaged

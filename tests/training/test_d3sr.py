@@ -1,0 +1,233 @@
+"""D³SR: its losses by hand, what the discriminator sees, what trains, LoRA, and whole runs on tiny models."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import addsr
+from addsr.cli.app import app
+from addsr.data.draws import Draws
+from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.schedule import add_noise, scaled_linear_alphas_cumprod
+from addsr.discriminators.diffusion import DiffusionDiscriminator
+from addsr.errors import ModelError
+from addsr.losses.adversarial import bce_discriminator_loss, bce_generator_loss
+from addsr.losses.dists import CHANNELS, DISTS, STAGES
+from addsr.losses.edge_aware import EdgeAware, sobel_magnitude
+from addsr.models.adapters import add_lora, load_lora, merge_lora_layers, save_lora
+from addsr.models.diffusion_encoder import DiffusionEncoder
+from addsr.models.unet import AddSRUNet
+from addsr.pipelines.d3sr import D3SRPipeline
+from addsr.training.task import Moment
+from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
+from tests.published import UNET, write_base
+from tests.tiny import tiny_unet, tiny_vae
+
+ALPHAS = scaled_linear_alphas_cumprod()
+
+
+def sobel_by_hand(picture):
+    """(3, H, W) -> (H, W)."""
+    gray = np.pad(picture.mean(0), 1)
+    height, width = picture.shape[1:]
+    result = np.zeros((height, width))
+    for y in range(height):
+        for x in range(width):
+            part = gray[y : y + 3, x : x + 3]
+            gx = (part[:, 2] - part[:, 0]) @ [1, 2, 1]
+            gy = (part[2] - part[0]) @ [1, 2, 1]
+            result[y, x] = np.sqrt(gx**2 + gy**2 + 1e-6)
+    return result
+
+
+def test_edge_aware_distance_by_hand():
+    a, b = torch.rand(2, 1, 3, 9, 7, generator=torch.Generator().manual_seed(0)).double()
+    edges = [sobel_by_hand(picture[0].numpy()) for picture in (a, b)]
+    np.testing.assert_allclose(sobel_magnitude(a)[0, 0].numpy(), edges[0], rtol=1e-6)
+
+    def squares(x, y):
+        return (x - y).square().mean((1, 2, 3))
+
+    expected = ((a - b) ** 2).mean().item() + ((edges[0] - edges[1]) ** 2).mean()
+    assert EdgeAware(squares)(a, b).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_cross_entropy_by_hand():
+    real, fake = torch.tensor([0.3, -2.0]), torch.tensor([1.0])
+    sigmoid = torch.sigmoid
+    expected = -(sigmoid(real).log().mean() + (1 - sigmoid(fake)).log().mean())
+    torch.testing.assert_close(bce_discriminator_loss(real, fake), expected)
+    torch.testing.assert_close(bce_generator_loss(fake), -sigmoid(fake).log().mean())
+
+
+def test_dists_of_equal_pictures_is_zero_and_its_gradient_flows(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    state, before = {}, 3
+    for stage, channels in zip(STAGES, CHANNELS[1:], strict=True):
+        for layer in stage:
+            state[f"features.{layer}.weight"] = torch.randn(channels, before, 3, 3, generator=generator) * 0.05
+            state[f"features.{layer}.bias"] = torch.zeros(channels)
+            before = channels
+    state |= {name: torch.rand(1, sum(CHANNELS), 1, 1, generator=generator) for name in ("alpha", "beta")}
+    save_file(state, tmp_path / "dists.safetensors")
+    dists = DISTS(tmp_path / "dists.safetensors")
+    a, b = torch.rand(2, 2, 3, 40, 40, generator=generator)
+    torch.testing.assert_close(dists(a, a), torch.zeros(2), atol=1e-4, rtol=0)
+    a.requires_grad_(True)
+    distance = dists(a, b)
+    assert ((distance > 0) & (distance < 1)).all()
+    distance.sum().backward()
+    assert a.grad is not None
+    assert a.grad.abs().sum() > 0
+    state.pop("beta")
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="not DISTS"):
+        DISTS(tmp_path / "other.safetensors")
+
+
+def discriminator():
+    torch.manual_seed(0)
+    unet = tiny_unet()
+    return DiffusionDiscriminator(DiffusionEncoder.from_unet(unet), ALPHAS)
+
+
+def test_the_discriminator_sees_noised_latents_only():
+    judge, seen = discriminator(), []
+    judge.encoder.conv_in.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    scores = judge(latents, Draws(3, 0, [0, 1]))
+    draws = Draws(3, 0, [0, 1])
+    timestep, noise = draws.integers(1000), draws.normal(4, 8, 8)
+    torch.testing.assert_close(seen[0], add_noise(latents, noise, timestep, ALPHAS))
+    assert scores.shape == (2, 16)  # one a position after the mid block
+    assert len(seen) == 1
+
+
+def generator():
+    torch.manual_seed(1)
+    return Restorer(tiny_unet(), tiny_vae(), ALPHAS, "sample", sampler="d3sr", num_inference_steps=1)
+
+
+def batch():
+    hr = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    lr = torch.nn.functional.avg_pool2d(hr, 4)
+    return {"hr": hr, "lr": torch.nn.functional.interpolate(lr, scale_factor=4.0)}
+
+
+@pytest.mark.parametrize("weight", ["fixed", "adaptive"])
+def test_gradients_reach_only_what_is_declared(weight):
+    model, judge = generator(), discriminator()
+    settings = D3SRSettings(perceptual="none", adversarial_weight=weight, trainable=["unet.up_blocks.*"])
+    task = D3SRTask(model, settings, None, judge)
+    players = task.players()
+    losses = task.losses("generator", batch(), Moment(0.5, Draws(0, 0, [0, 1])))
+    losses["total"].backward()
+    reached = {name for name, parameter in model.unet.named_parameters() if parameter.grad is not None}
+    assert reached
+    assert all(name.startswith("up_blocks.") for name in reached)
+    assert all(parameter.grad is None for parameter in [*model.vae.parameters(), *judge.parameters()])
+    assert {id(p) for p in players["generator"].parameters} >= {
+        id(parameter) for parameter in model.unet.parameters() if parameter.grad is not None
+    }
+    before = [None if p.grad is None else p.grad.clone() for p in model.unet.parameters()]
+    task.losses("discriminator", batch(), Moment(0.5, Draws(0, 0, [0, 1])))["total"].backward()
+    assert any(parameter.grad is not None for parameter in judge.head.parameters())
+    after = [p.grad for p in model.unet.parameters()]
+    assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_training_restores_as_inference_does():
+    model, pictures = generator(), batch()
+    task = D3SRTask(model, D3SRSettings(perceptual="none", discriminator="none"))
+    _, trained = task._step(pictures["lr"])
+    inferred = model.decode_latents(model(pictures["lr"])) / 2 + 0.5
+    torch.testing.assert_close(trained, inferred)
+
+
+def test_lora_has_the_papers_number_of_parameters():
+    """966.3 M in all, 949.6 M of them Stable Diffusion 2.1's."""
+    with torch.device("meta"):
+        adapters = add_lora(AddSRUNet(use_image_cross_attention=False))
+    assert 949.56 + sum(parameter.numel() for parameter in adapters) / 1e6 == pytest.approx(966.3, rel=1e-3)
+
+
+def test_lora_starts_as_nothing_merges_and_is_shared(tmp_path):
+    torch.manual_seed(0)
+    unet = AddSRUNet(**UNET).eval()
+    plain = AddSRUNet(**UNET).eval()
+    plain.load_state_dict(unet.state_dict())
+    inputs = (torch.randn(1, 4, 8, 8), 399, torch.randn(1, 7, 16), torch.randn(1, 5, 512))
+    with torch.no_grad():
+        before = unet(*inputs)
+        adapters = add_lora(unet, 4, 8)
+        torch.testing.assert_close(unet(*inputs), before)
+        assert {id(p) for p in unet.parameters() if p.requires_grad} == {id(p) for p in adapters}
+        for parameter in adapters:
+            parameter.normal_(std=0.1)
+        unmerged = unet(*inputs)
+        assert not torch.allclose(unmerged, before)
+        save_lora(unet, tmp_path / "lora.safetensors")
+        merge_lora_layers(unet)
+        assert unet.state_dict().keys() == plain.state_dict().keys()
+        torch.testing.assert_close(unet(*inputs), unmerged, atol=1e-4, rtol=1e-4)
+        load_lora(plain, tmp_path / "lora.safetensors")
+        torch.testing.assert_close(plain(*inputs), unmerged, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ModelError, match="has an adapter for"):
+        load_lora(tiny_unet(), tmp_path / "lora.safetensors")
+
+
+TINY = ("pairs.crop=64", "loop.images=8", "loop.batch=2", "loop.save=8", "loop.report=2", "loop.workers=0")
+
+
+@pytest.fixture(scope="module")
+def many_photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def run(*arguments):
+    settings = [word for change in (*TINY, "loop.precision=fp32") for word in ("--set", change)]
+    result = CliRunner().invoke(app, ["train", *map(str, arguments), *settings])
+    assert result.exit_code == 0, (result.output, result.exception)
+
+
+def test_sd_size_preset_from_stable_diffusion(many_photos, tmp_path):
+    torch.manual_seed(0)
+    base = tmp_path / "stable-diffusion-2-1-base"
+    write_base(base, AddSRUNet(**UNET | {"use_image_cross_attention": False}))
+    change = ("--set", "task.perceptual=none", "--set", "loop.rate=1e-2", "--set", "loop.images=16")
+    out = tmp_path / "run"
+    run("d3sr", "--data", many_photos, "--init", base, "--out", out, *change)
+    row = json.loads((out / "stats.jsonl").read_text().splitlines()[-1])
+    assert {"generator/mse", "generator/adversarial", "discriminator/real"} <= set(row)
+    lora = load_file(out / "model" / "lora.safetensors")
+    assert any("lora_B" in name and value.abs().sum() > 0 for name, value in lora.items())
+    up = addsr.load(out / "model", device="cpu", precision="fp32")
+    assert (up.restorer.sampler, up.restorer.one_step_timestep) == ("d3sr", 399)
+    photo = Image.open(many_photos / "0.png").crop((0, 0, 20, 16))
+    assert up(photo).size == (80, 64)
+    pipeline = D3SRPipeline.from_pretrained(out / "model").to(torch.float32)
+    assert pipeline(torch.rand(1, 3, 64, 72), output_type="pt").images.shape == (1, 3, 64, 72)
+    with pytest.raises(addsr.AddSRError, match="must be 1"):
+        up(photo, steps=2)
+
+
+@pytest.mark.parametrize("kind", ["none", "cnn", "random", "diffusion"])
+def test_each_discriminator_is_one_switch(kind, many_photos, tmp_path, lpips_weights):
+    out = tmp_path / "run"
+    words = ("--data", many_photos, "--lpips", lpips_weights, "--discriminator", "compact", "--out", out)
+    run("compact-d3sr", *words, "--set", f"task.discriminator={kind}")
+    row = json.loads((out / "stats.jsonl").read_text().splitlines()[-1])
+    assert ("generator/adversarial" in row) == (kind != "none")
+    model = addsr.load(out / "model", device="cpu", precision="fp32")
+    photo = Image.open(many_photos / "0.png")
+    assert model(photo).size == (360, 320)
+    assert np.array_equal(np.asarray(model(photo)), np.asarray(model(photo, seed=1)))  # no noise
