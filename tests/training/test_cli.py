@@ -15,6 +15,7 @@ from addsr.data.pairs import PairSettings
 from addsr.errors import TrainingError
 from addsr.training.config import assignment, load_preset, make_settings, merged, preset_names
 from addsr.training.loop import LoopSettings
+from addsr.training.tasks.d3sr import D3SRSettings
 from addsr.training.tasks.student import StudentSettings
 from addsr.training.tasks.teacher import TeacherSettings
 
@@ -148,7 +149,7 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "task.lpips=0.5"], "give --lpips FILE"),
         (["--set", "task.distillation=1.0"], "needs a teacher"),
         (["--set", "task.adversarial=0.1", "--set", "task.discriminator=dino"], "give --dino FOLDER"),
-        (["--set", "task.kind=critic"], "it must be student or teacher"),
+        (["--set", "task.kind=critic"], "it must be student, teacher or d3sr"),
         (["--set", "pairs.crop=512"], "no usable photo"),
         (["--set", "task.distillation=1.0", "--teacher", "compact"], "autoencoder is not the student's"),
         (["--set", "loop.betas=[0.9]"], "loop.betas is [0.9]; it must have 2 values"),
@@ -182,7 +183,7 @@ def test_presets_are_listed_and_valid():
         preset = load_preset(name)
         assert preset["description"]
         table = dict(preset["task"])
-        kind = {"student": StudentSettings, "teacher": TeacherSettings}[table.pop("kind")]
+        kind = {"student": StudentSettings, "teacher": TeacherSettings, "d3sr": D3SRSettings}[table.pop("kind")]
         make_settings(kind, table, "task")
         make_settings(LoopSettings, preset["loop"], "loop")
 
