@@ -1,5 +1,6 @@
 """From a model's name, folder or hub id to an Upscaler."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from addsr.checkpoints.building import building
 from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.hashes import weights_sha256
 from addsr.checkpoints.hub_cache import cached_snapshot
-from addsr.checkpoints.published import Beside, ModelFiles, is_published, locate, locate_tagger
+from addsr.checkpoints.published import Beside, ModelFiles, check_holds_model, is_published, locate, locate_tagger
 from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import schedule_from_config
@@ -34,11 +35,8 @@ def find_model(name: str | Path) -> Path:
         return bundled[str(name)]
     folder = Path(name)
     if folder.is_dir():
-        if (folder / "model_index.json").is_file() or is_published(folder):
-            return folder
-        raise ModelError(
-            f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model"
-        )
+        check_holds_model(folder)
+        return folder
     if str(name).count("/") == 1:
         cached = cached_snapshot(str(name))
         if cached is None:
@@ -134,13 +132,10 @@ def load_describer(
 
     if "tokenizer" not in files.parts:
         raise ModelError(f"{files.folder}: the model has a text encoder and no tokenizer")
-    tokenizer, text_encoder = (
-        load_tokenizer(files.parts["tokenizer"]),
-        load_text_encoder(files.parts["text_encoder"], dtype),
-    )
-    if keep:
-        return Describer(restorer, PromptEncoder(text_encoder, tokenizer))
-    return Describer(restorer, PromptEncoder(lambda: load_text_encoder(files.parts["text_encoder"], dtype), tokenizer))
+    tokenizer = load_tokenizer(files.parts["tokenizer"])
+    open_encoder = partial(load_text_encoder, files.parts["text_encoder"], dtype)
+    text_encoder = open_encoder()  # in any case: a damaged one must be known now
+    return Describer(restorer, PromptEncoder(text_encoder if keep else open_encoder, tokenizer))
 
 
 def load_tagger(

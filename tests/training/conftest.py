@@ -20,6 +20,16 @@ def folder(tmp_path):
     return folder
 
 
+@pytest.fixture(scope="session")
+def many_photos(tmp_path_factory):
+    """Forty: enough that some are held out."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
 @pytest.fixture
 def photos(folder):
     return Photos([folder])

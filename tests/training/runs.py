@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from addsr.cli.app import app
 from addsr.data.pairs import Pairs, PairSettings
 from addsr.data.photos import Photos
 from addsr.diffusion.restorer import Restorer
@@ -46,6 +48,15 @@ def make_loop(photos: Path, lpips: Path, out: Path, task: dict[str, object], **l
     settings = LoopSettings(**{"images": 24, "batch": 4, "report": 8, "save": 8, "workers": 0, **loop})
     pairs = Pairs(Photos([photos]), PairSettings(crop=64, holdout=4), settings.seed, settings.images)
     return Loop(student_task(lpips, **task), pairs, settings, out, accelerator=make_accelerator("fp32"))
+
+
+def train_tiny(*arguments: object, **loop: object) -> None:
+    """addsr train on crops of 64 pixels, in batches of 2, without workers."""
+    settings = {"batch": 2, "report": 2, "workers": 0, "precision": "fp32", **loop}
+    changes = ["pairs.crop=64", *(f"loop.{name}={value}" for name, value in settings.items())]
+    words = [*map(str, arguments), *(word for change in changes for word in ("--set", change))]
+    result = CliRunner().invoke(app, ["train", *words])
+    assert result.exit_code == 0, (result.output, result.exception)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 import addsr
-from addsr.cli.app import app
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import add_noise, scaled_linear_alphas_cumprod
@@ -27,7 +25,9 @@ from addsr.training.task import Moment
 from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
 from tests.published import UNET, write_base
 from tests.tiny import tiny_unet, tiny_vae
+from tests.training.runs import train_tiny
 
+SHORT = {"images": 8, "save": 8}
 ALPHAS = scaled_linear_alphas_cumprod()
 
 
@@ -181,31 +181,13 @@ def test_lora_starts_as_nothing_merges_and_is_shared(tmp_path):
         load_lora(tiny_unet(), tmp_path / "lora.safetensors")
 
 
-TINY = ("pairs.crop=64", "loop.images=8", "loop.batch=2", "loop.save=8", "loop.report=2", "loop.workers=0")
-
-
-@pytest.fixture(scope="module")
-def many_photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for i in range(40):
-        Image.fromarray(rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return folder
-
-
-def run(*arguments):
-    settings = [word for change in (*TINY, "loop.precision=fp32") for word in ("--set", change)]
-    result = CliRunner().invoke(app, ["train", *map(str, arguments), *settings])
-    assert result.exit_code == 0, (result.output, result.exception)
-
-
 def test_sd_size_preset_from_stable_diffusion(many_photos, tmp_path):
     torch.manual_seed(0)
     base = tmp_path / "stable-diffusion-2-1-base"
     write_base(base, AddSRUNet(**UNET | {"use_image_cross_attention": False}))
-    change = ("--set", "task.perceptual=none", "--set", "loop.rate=1e-2", "--set", "loop.images=16")
+    change = ("--set", "task.perceptual=none", "--set", "loop.rate=1e-2")
     out = tmp_path / "run"
-    run("d3sr", "--data", many_photos, "--init", base, "--out", out, *change)
+    train_tiny("d3sr", "--data", many_photos, "--init", base, "--out", out, *change, **SHORT)
     row = json.loads((out / "stats.jsonl").read_text().splitlines()[-1])
     assert {"generator/mse", "generator/adversarial", "discriminator/real"} <= set(row)
     lora = load_file(out / "model" / "lora.safetensors")
@@ -224,7 +206,7 @@ def test_sd_size_preset_from_stable_diffusion(many_photos, tmp_path):
 def test_each_discriminator_is_one_switch(kind, many_photos, tmp_path, lpips_weights):
     out = tmp_path / "run"
     words = ("--data", many_photos, "--lpips", lpips_weights, "--discriminator", "compact", "--out", out)
-    run("compact-d3sr", *words, "--set", f"task.discriminator={kind}")
+    train_tiny("compact-d3sr", *words, "--set", f"task.discriminator={kind}", **SHORT)
     row = json.loads((out / "stats.jsonl").read_text().splitlines()[-1])
     assert ("generator/adversarial" in row) == (kind != "none")
     model = addsr.load(out / "model", device="cpu", precision="fp32")

@@ -7,6 +7,20 @@ import torch
 # (a part of our name, what the release has there), applied in order
 Table = Sequence[tuple[str, str]]
 
+# A transformer layer's projections in transformers 5, and 4 before it -> timm's. Query, key and value in this order, as
+# `published_names` fuses them.
+ATTENTION_NAMES: Table = (
+    *((f".attention.{part}_proj.", ".attn.qkv.") for part in "qkv"),
+    *((f".attention.self.{part}.", ".attn.qkv.") for part in ("query", "key", "value")),
+    *((f".attention.attention.{part}.", ".attn.qkv.") for part in ("query", "key", "value")),
+    (".attention.o_proj.", ".attn.proj."),
+    (".attention.output.dense.", ".attn.proj."),
+    (".layernorm_before.", ".norm1."),
+    (".layernorm_after.", ".norm2."),
+    (".intermediate.dense.", ".mlp.fc1."),
+    (".output.dense.", ".mlp.fc2."),
+)
+
 
 def published_names(keys: Iterable[str], table: Table) -> dict[str, list[str]]:
     """Published name -> our keys, in order; several where the release fuses what we keep apart."""

@@ -74,6 +74,20 @@ def is_published(folder: Path) -> bool:
     return all((folder / part / "config.json").is_file() for part in ("unet", "controlnet"))
 
 
+def check_holds_model(folder: Path) -> None:
+    """Whether a folder is a model's, ours or a published one.
+
+    Raises:
+        ModelError: if it is not.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    if not (folder / "model_index.json").is_file() and not is_published(folder):
+        raise ModelError(
+            f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model"
+        )
+
+
 def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelFiles:
     """Find the parts of the model in `folder`. Nothing heavy is read and nothing is downloaded.
 
@@ -88,12 +102,9 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
     beside = beside or Beside()
     if beside.kind is not None and beside.kind not in KINDS:
         raise ModelError(f"unknown kind of model {beside.kind!r}; expected one of {', '.join(KINDS)}")
+    check_holds_model(folder)
     if (folder / "model_index.json").is_file():
         return _own(folder)
-    if not is_published(folder):
-        raise ModelError(
-            f"{folder}: no model_index.json in the folder, nor unet/ and controlnet/, so it holds no model"
-        )
     kind = beside.kind or _kind(folder, name)
     turbo = kind == "seesr-turbo"
     base = _base(folder, beside, turbo)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from addsr.checkpoints.fit import put_weights
-from addsr.checkpoints.names import published_names, to_ours
+from addsr.checkpoints.names import ATTENTION_NAMES, published_names, to_ours
 from addsr.checkpoints.reading import read_tensors
 from addsr.errors import ModelError
 
@@ -19,14 +19,7 @@ _NAMES = (
     ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
     ("encoder.layer.", "blocks."),
     ("layers.", "blocks."),
-    *((f".attention.{part}_proj.", ".attn.qkv.") for part in "qkv"),
-    *((f".attention.attention.{part}.", ".attn.qkv.") for part in ("query", "key", "value")),
-    (".attention.o_proj.", ".attn.proj."),
-    (".attention.output.dense.", ".attn.proj."),
-    (".layernorm_before.", ".norm1."),
-    (".layernorm_after.", ".norm2."),
-    (".intermediate.dense.", ".mlp.fc1."),
-    (".output.dense.", ".mlp.fc2."),
+    *ATTENTION_NAMES,
     (".layer_scale1.lambda1", ".ls1.gamma"),
     (".layer_scale2.lambda1", ".ls2.gamma"),
     ("layernorm.", "norm."),

@@ -1,6 +1,7 @@
 """AddSR itself: the networks and the numbers that belong to their weights, from the LR picture to the restored one."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,18 @@ from addsr.runtime.offload import Offload
 Noise = Callable[[int], torch.Tensor]
 START_POINTS = ("lr", "noise")
 SAMPLERS = ("addsr", "ancestral", "d3sr")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How often a restoration evaluates the denoiser (twice as often under guidance), the VAE's encoder and its decoder.
+
+    The picture's tokens are made anew for each decoding, but the last, which only shows the result; once at the start.
+    """
+
+    steps: int
+    encodings: int
+    decodings: int
 
 
 class Restorer:
@@ -184,12 +197,13 @@ class Restorer:
         def fresh_noise(step: int) -> torch.Tensor:
             return draw(step).to(self.placement)
 
-        latents = None if self.sampler == "d3sr" else fresh_noise(0)
-        if latents is None:
+        if self.sampler == "d3sr":
             latents = self.encode_latents(lr, None, tiling, on_tile)
-        elif start_point == "lr":
-            encoded = self.encode_latents(lr, fresh_noise, tiling, on_tile)
-            latents = add_noise(encoded, latents, STUDENT_TIMESTEPS[0], self.alphas_cumprod)
+        else:
+            latents = fresh_noise(0)
+            if start_point == "lr":
+                encoded = self.encode_latents(lr, fresh_noise, tiling, on_tile)
+                latents = add_noise(encoded, latents, STUDENT_TIMESTEPS[0], self.alphas_cumprod)
 
         # 4. Steps
         tiles = plan_tiles(*shape[1:], tiling, self.unet.downscale)
@@ -221,16 +235,14 @@ class Restorer:
 
             return blend(run, tiles)
 
-        schedule = {
-            "timesteps": timesteps,
+        schedule: dict[str, Any] = {
             "alphas_cumprod": self.alphas_cumprod,
-            "noise": fresh_noise,
             "prediction_type": self.prediction_type,
             "callback": callback,
         }
         if self.sampler == "d3sr":
-            del schedule["timesteps"], schedule["noise"]
             return one_step.restore_in_one_step(denoise, latents, timestep=timesteps[0], **schedule)
+        schedule |= {"timesteps": timesteps, "noise": fresh_noise}
         if self.sampler == "ancestral":
             return sample_ancestral(denoise, latents, **schedule)
 
@@ -254,6 +266,22 @@ class Restorer:
             return leading_timesteps(steps, len(self.alphas_cumprod))
         return list(student_timesteps(steps))
 
+    def runs(
+        self,
+        num_inference_steps: int | None = None,
+        psr_weight: float | None = None,
+        start_point: str | None = None,
+    ) -> Runs:
+        """How often each network runs; None stands for the model's defaults.
+
+        Raises:
+            ValueError: for a number of steps that the sampler does not have.
+        """
+        steps = len(self.timesteps(num_inference_steps))
+        refining = self.sampler == "addsr" and (self.psr_weight if psr_weight is None else psr_weight) > 0
+        from_lr = self.sampler == "d3sr" or (start_point or self.start_point) == "lr"
+        return Runs(steps, int(from_lr), steps if refining else 1)
+
     def tile_count(
         self,
         height: int,
@@ -264,12 +292,11 @@ class Restorer:
         start_point: str,
     ) -> int:
         """How often `on_tile` is called for a picture of so many pixels, its last decoding included."""
-        sides, steps = (height // self.vae_scale_factor, width // self.vae_scale_factor), self.timesteps
-        count = len(steps(num_inference_steps))
-        decodings = count if self.sampler == "addsr" and psr_weight else 1
+        sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
+        runs = self.runs(num_inference_steps, psr_weight, start_point)
         evaluations = len(plan_tiles(*sides, tiling, self.unet.downscale))
         codings = len(plan_tiles(*sides, _autoencoders(tiling), self.unet.downscale))
-        return count * evaluations + (decodings + (start_point == "lr" or self.sampler == "d3sr")) * codings
+        return runs.steps * evaluations + (runs.encodings + runs.decodings) * codings
 
     def predict(
         self,

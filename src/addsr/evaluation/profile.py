@@ -106,7 +106,7 @@ def profile(
     if size < 1 or size % restorer.size_multiple:
         raise AddSRError(f"size is {size}; for {name} it must be a multiple of {restorer.size_multiple}")
     try:
-        count = len(restorer.timesteps(steps))
+        count = restorer.runs(steps).steps
     except ValueError as error:
         raise AddSRError(str(error)) from None
     vae = restorer.vae
@@ -235,20 +235,19 @@ def _stages(model: _Model, size: int, steps: int, device: torch.device) -> dict[
         else None,
     }
     guided = 2 if is_guided(restorer.guidance_scale) else 1
-    refining = restorer.sampler == "addsr" and restorer.psr_weight > 0
-    decodings = steps if refining else 1
+    runs = restorer.runs(steps)
     stages: dict[str, tuple[int, Callable[[], object]]] = {}
     if text_encoder is not None:
         ids = torch.zeros(1, TEXT_TOKENS, dtype=torch.long, device=device)
         stages["text"] = (guided, lambda: text_encoder(ids))
     if restorer.image_encoder is not None:
         encoder: Any = restorer.image_encoder
-        stages["tokens"] = (decodings, lambda: encoder(zeros(1, 3, ENCODER_SIDE, ENCODER_SIDE)))
+        stages["tokens"] = (runs.decodings, lambda: encoder(zeros(1, 3, ENCODER_SIDE, ENCODER_SIDE)))
         if hasattr(encoder, "tag_logits"):
             width = encoder.config["token_dim"]
             stages["tags"] = (1, lambda: encoder.tag_logits(zeros(1, IMAGE_TOKENS, width)))
-    if restorer.start_point == "lr" or restorer.sampler == "d3sr":
-        stages["encode"] = (1, lambda: restorer.vae.encode(picture).latent_dist.mode())
+    if runs.encodings:
+        stages["encode"] = (runs.encodings, lambda: restorer.vae.encode(picture).latent_dist.mode())
     residuals: dict[str, Any] = {}
     if restorer.controlnet is not None:
         controlnet: Any = restorer.controlnet
@@ -264,7 +263,7 @@ def _stages(model: _Model, size: int, steps: int, device: torch.device) -> dict[
         }
     own = {"controlnet_cond": picture} if unet.config["conditioning"] is not None else {}
     stages["unet"] = (steps * guided, lambda: unet(latents, 999, **context, **residuals, **own))
-    stages["decode"] = (decodings, lambda: restorer.decode_latents(latents))
+    stages["decode"] = (runs.decodings, lambda: restorer.decode_latents(latents))
     return stages
 
 

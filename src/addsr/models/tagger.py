@@ -17,7 +17,7 @@ from torch import nn
 
 from addsr.checkpoints.building import building
 from addsr.checkpoints.fit import put_weights
-from addsr.checkpoints.names import published_names, to_ours, to_published
+from addsr.checkpoints.names import ATTENTION_NAMES, published_names, to_ours, to_published
 from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.errors import ModelError
 
@@ -230,21 +230,13 @@ class Tagger(ModelMixin, ConfigMixin):
         return published_names(swin, _SWIN_NAMES) | {key: [key] for key in keys if key not in set(swin)}
 
 
-# What transformers (5, and 4 before it) calls the parts of a Swin transformer -> the published names. In the order of
-# query, key, value, as _published_names meets them.
+# What transformers (5, and 4 before it) calls the parts of a Swin transformer -> the published names
 _SWIN_NAMES = (
     ("visual_encoder.embeddings.patch_embeddings.projection", "visual_encoder.patch_embed.proj"),
     ("visual_encoder.embeddings.norm", "visual_encoder.patch_embed.norm"),
     ("visual_encoder.layernorm", "visual_encoder.norm"),
     ("visual_encoder.encoder.layers.", "visual_encoder.layers."),
-    *((f".attention.{part}_proj.", ".attn.qkv.") for part in "qkv"),
-    *((f".attention.self.{part}.", ".attn.qkv.") for part in ("query", "key", "value")),
+    *ATTENTION_NAMES,
     (".attention.relative_position_bias.", ".attn."),
     (".attention.self.", ".attn."),
-    (".attention.o_proj.", ".attn.proj."),
-    (".attention.output.dense.", ".attn.proj."),
-    (".layernorm_before.", ".norm1."),
-    (".layernorm_after.", ".norm2."),
-    (".intermediate.dense.", ".mlp.fc1."),
-    (".output.dense.", ".mlp.fc2."),
 )

@@ -98,14 +98,12 @@ class Planner:
             tiling = upscaler.tiling(side, options)
             tiles = len(plan_tiles(padded[0] // factor, padded[1] // factor, tiling, restorer.unet.downscale))
         costs = self._costs(sides[0], sides[1])
-        steps = len(restorer.timesteps(options.steps))
+        runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
         guided = 2 if is_guided(upscaler.guidance_scale(options)) else 1
-        decodings = steps if restorer.sampler == "addsr" and upscaler.psr_weight(options) else 1
-        encodings = (options.start_point or restorer.start_point) == "lr" or restorer.sampler == "d3sr"
-        runs = {"denoise": steps * guided, "decode": decodings, "encode": int(encodings)}
-        macs = tiles * sum(count * (costs[name].macs + costs[name].attention_macs) for name, count in runs.items())
+        counts = {"denoise": runs.steps * guided, "decode": runs.decodings, "encode": runs.encodings}
+        macs = tiles * sum(count * (costs[name].macs + costs[name].attention_macs) for name, count in counts.items())
         if "represent" in costs:
-            macs += costs["represent"].macs * (decodings if restorer.sampler == "addsr" else 1)
+            macs += costs["represent"].macs * runs.decodings
         activations = max(cost.peak_bytes for cost in costs.values())
         buffers = 4 * 3 * (2 * full[0] * full[1] + height * width)
         seconds = macs / self._speed / EFFICIENCY
