@@ -51,6 +51,13 @@ def photo(tmp_path):
     return path
 
 
+def test_fidelity_of_a_model_that_has_one_set_of_weights(addsr, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, _, err = addsr("upscale", tmp_path / "a.png", "-o", tmp_path / "new" / "b.png", "--fidelity", 0.5)
+    assert (code, "one set of weights only" in err) == (2, True)
+    assert not (tmp_path / "new").exists()
+
+
 def test_beside_the_input(addsr, photo):
     code, _, err = addsr("upscale", photo)
     assert code == 0

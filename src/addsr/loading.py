@@ -9,6 +9,7 @@ from torch import nn
 
 from addsr.bundled import bundled_models
 from addsr.checkpoints.building import building
+from addsr.checkpoints.faithful import has_faithful, move_towards_faithful
 from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.hashes import weights_sha256
 from addsr.checkpoints.hub_cache import cached_snapshot
@@ -45,14 +46,25 @@ def find_model(name: str | Path) -> Path:
     raise ModelError(f"unknown model {str(name)!r}; bundled: {', '.join(bundled) or 'none'}; or give a folder")
 
 
-def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32) -> Restorer:
-    """The networks of a model, on the CPU in the given precision (None: that of the files).
+def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32, fidelity: float = 0.0) -> Restorer:
+    """The networks of a model, on the CPU.
 
     It does without `AddSRPipeline.from_pretrained`, as importing diffusers' pipelines takes longer than restoring a photo.
 
+    Args:
+        files: of the model.
+        dtype: precision; None: that of the files.
+        fidelity: where between the model's own weights and its faithful ones, see `addsr.checkpoints.faithful`.
+
     Raises:
-        ModelError: if a file is missing, damaged or of another kind.
+        ModelError: if a file is missing, damaged or of another kind, or there are no faithful weights to move towards.
     """
+    if fidelity:
+        restorer = load_restorer(files, torch.float32)
+        move_towards_faithful(restorer, files, fidelity)
+        if dtype is not None:
+            restorer.to(dtype)
+        return restorer
     schedule = read_json(files.parts["scheduler"] / "scheduler_config.json")
     try:
         alphas_cumprod, prediction_type = schedule_from_config(schedule)
@@ -187,7 +199,25 @@ def load(
     target = choose_device(device)
     dtype = choose_precision(precision, target)
     files = locate(folder, beside, str(name))
-    restorer = load_restorer(files, dtype)
+    open_at = partial(_open, files, str(name), target, dtype, offload=offload, compile=compile)
+    upscaler = open_at()
+    if has_faithful(files):
+        upscaler.open_at = open_at
+    return upscaler
+
+
+def _open(
+    files: ModelFiles,
+    name: str,
+    target: torch.device,
+    dtype: torch.dtype,
+    fidelity: float = 0.0,
+    *,
+    offload: bool,
+    compile: bool,
+) -> Upscaler:
+    """See load."""
+    restorer = load_restorer(files, dtype, fidelity)
     describer = load_describer(files, restorer, dtype, keep=target.type != "cpu" or dtype != torch.float32)
     words = None if describer is None else describer.encode_prompt
     # On a CPU the large networks stay as their file has them: mapped into memory, read as they are used, never copied.
@@ -209,4 +239,4 @@ def load(
         for network in (restorer.unet, restorer.controlnet):
             if network is not None:
                 network.compile(dynamic=False)
-    return Upscaler(restorer, str(name), lambda: weights_sha256(files), describer)
+    return Upscaler(restorer, name, lambda: weights_sha256(files), describer, fidelity)

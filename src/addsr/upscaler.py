@@ -27,6 +27,7 @@ from addsr.runtime.device import is_out_of_memory
 
 MAX_OUTPUT_PIXELS = 1_000_000_000
 MIN_TILE = 128  # output pixels along a side
+KEPT_FIDELITIES = 4  # models beside the one that was loaded
 OVERLAP = 128  # output pixels that neighbouring tiles share
 COMPAT = ("paper", "released")
 RELEASED_PSR_WEIGHT = 0.4  # the command's own option never reached the released pipeline
@@ -51,6 +52,7 @@ class RestoreOptions:
         guidance_scale: of classifier-free guidance, for a model with text; 1 or less for none.
         start_point: `lr` or `noise`.
         compat: `paper`, or `released` for what the published inference does otherwise, see docs/published.md.
+        fidelity: from 0, most detailed, to 1, most faithful, for a model with a set of weights for either.
     """
 
     scale: float = 4.0
@@ -63,6 +65,7 @@ class RestoreOptions:
     guidance_scale: float | None = None
     start_point: str | None = None
     compat: str = "paper"
+    fidelity: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale >= 1):
@@ -77,15 +80,19 @@ class RestoreOptions:
             raise AddSRError(f"guidance_scale is {self.guidance_scale:g}; it must be 0 or more")
         if self.start_point is not None and self.start_point not in START_POINTS:
             raise AddSRError(f"start_point is {self.start_point!r}; it must be one of {', '.join(START_POINTS)}")
+        if self.fidelity is not None and not 0 <= self.fidelity <= 1:
+            raise AddSRError(f"fidelity is {self.fidelity:g}; it must be 0 to 1")
         if self.compat not in COMPAT:
             raise AddSRError(f"compat is {self.compat!r}; it must be one of {', '.join(COMPAT)}")
 
-    def check(self, sampler: str) -> None:
-        """Whether a sampler can do it.
+    def check(self, sampler: str, has_faithful: bool) -> None:
+        """Whether a model can do it, of which the sampler is given, and whether it has faithful weights beside its own.
 
         Raises:
-            AddSRError: for a number of steps that it does not have.
+            AddSRError: for a number of steps that it does not have, or fidelity that it cannot choose.
         """
+        if self.fidelity and not has_faithful:
+            raise AddSRError("fidelity cannot be chosen: the model has one set of weights only")
         most = {"addsr": 4, "ancestral": 999, "d3sr": 1}[sampler]
         if self.steps is not None and not 1 <= self.steps <= most:
             raise AddSRError(f"steps is {self.steps}; it must be {'1' if most == 1 else f'1 to {most}'}")
@@ -99,6 +106,10 @@ class Upscaler:
         name: how the model is called in messages and metadata.
         sha256: of its weights, or what computes it (gigabytes take a while) when it is first asked for.
         describer: what tells the networks of a photo in words and tokens; None for a model without.
+        fidelity: where the weights stand between the model's own (0) and its faithful ones (1).
+
+    Attributes:
+        open_at: opens the model at another fidelity; None for a model with one set of weights.
     """
 
     def __init__(
@@ -107,9 +118,31 @@ class Upscaler:
         name: str,
         sha256: str | Callable[[], str] = "",
         describer: Describer | None = None,
+        fidelity: float = 0.0,
     ) -> None:
-        self.restorer, self.name, self.describer = restorer, name, describer
+        self.restorer, self.name, self.describer, self.fidelity = restorer, name, describer, fidelity
+        self.open_at: Callable[[float], Upscaler] | None = None
         self._sha256 = sha256
+        self._others: dict[float, Upscaler] = {}
+
+    def at_fidelity(self, fidelity: float | None) -> "Upscaler":
+        """The same model where the dial from most detailed (0) to most faithful (1) says; None: as it is.
+
+        The last few are kept.
+
+        Raises:
+            AddSRError: if the model has one set of weights only.
+        """
+        RestoreOptions(fidelity=fidelity).check(self.restorer.sampler, self.open_at is not None)
+        if fidelity is None or fidelity == self.fidelity or self.open_at is None:
+            return self
+        others = self._others  # replaced, never changed: other threads may read it
+        if (other := others.get(fidelity)) is None:
+            other = self.open_at(fidelity)
+            other.open_at = self.open_at
+            latest = list(others.items())[1 - KEPT_FIDELITIES :]
+            self._others = dict([*latest, (fidelity, other)])
+        return other
 
     @property
     def sha256(self) -> str:
@@ -135,6 +168,7 @@ class Upscaler:
         guidance_scale: float | None = None,
         start_point: str | None = None,
         compat: str = "paper",
+        fidelity: float | None = None,
         progress: Progress | None = None,
     ) -> Image.Image:
         """Restore one photo.
@@ -155,7 +189,7 @@ class Upscaler:
         """
         words = PromptOptions(prompt, tags, added_prompt, negative_prompt)
         options = RestoreOptions(
-            scale, steps, seed, psr_weight, tile, color_fix, words, guidance_scale, start_point, compat
+            scale, steps, seed, psr_weight, tile, color_fix, words, guidance_scale, start_point, compat, fidelity
         )
         if isinstance(photo, np.ndarray):
             picture = from_array(photo)
@@ -167,6 +201,8 @@ class Upscaler:
 
     def made_by(self, options: RestoreOptions) -> dict[str, Any]:
         """What the metadata of a result says."""
+        if options.fidelity is not None:
+            return self.at_fidelity(options.fidelity).made_by(replace(options, fidelity=None))
         model = self.restorer
         return {
             "model": self.name,
@@ -177,6 +213,7 @@ class Upscaler:
             "psr_weight": self.psr_weight(options),
             "color_fix": options.color_fix or model.color_fix,
             "start_point": options.start_point or model.start_point,
+            **({} if self.open_at is None else {"fidelity": self.fidelity}),
             **({} if self.describer is None else self._made_by_words(options)),
         }
 
@@ -219,7 +256,10 @@ class Upscaler:
 
     def restore(self, picture: Picture, options: RestoreOptions, progress: Progress | None = None) -> Picture:
         """Restore a decoded picture; see __call__."""
-        options.check(self.restorer.sampler)
+        if options.fidelity is not None:
+            other = self.at_fidelity(options.fidelity)
+            return other.restore(picture, replace(options, fidelity=None), progress)
+        options.check(self.restorer.sampler, self.open_at is not None)
         size = self.output_size(picture, options.scale)
         pixels = picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha)
         pixels = self._restore_planes(pixels, size, options, progress)

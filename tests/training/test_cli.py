@@ -69,6 +69,21 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def test_the_start_of_a_run_is_kept_as_the_faithful_weights(preset, folder, tmp_path):
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "first").exit_code == 0
+    preset.write_text('faithful = "init"\n' + TINY)
+    for number, start in enumerate((tmp_path / "first", tmp_path / "run0" / "model")):
+        out = tmp_path / f"run{number}"
+        result = run("train", preset, "--init", start, "--data", folder, "--out", out, "--seed", number)
+        assert result.exit_code == 0, result.output
+        for part in ("unet", "vae"):  # of the second run too: what leads away from them is one way
+            kept = load_file(out / "model" / part / "diffusion_pytorch_model.faithful.safetensors")
+            first = load_file(tmp_path / "first" / "model" / part / "diffusion_pytorch_model.safetensors")
+            assert all(torch.equal(value, first[key]) for key, value in kept.items())
+    up = addsr.load(tmp_path / "run1" / "model")
+    assert up(Image.open(folder / "0.png"), fidelity=0.5).size[0] > 0
+
+
 def test_train_makes_a_model_that_upscales(preset, folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"x")
     result = run("train", preset, "--data", folder, "--out", tmp_path / "run", "--seed", 3)

@@ -56,11 +56,14 @@ def _report() -> dict[str, Any]:
 def _describe(name: str, folder: Any) -> dict[str, Any]:
     from safetensors import safe_open
 
+    from addsr.checkpoints.faithful import FAITHFUL_FILE
     from addsr.checkpoints.hashes import weights_sha256
     from addsr.checkpoints.published import locate
 
     parameters = 0
     for path in folder.rglob("*.safetensors"):
+        if path.name == FAITHFUL_FILE:
+            continue  # the same parameters once more
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 parameters += math.prod(file.get_slice(key).get_shape())

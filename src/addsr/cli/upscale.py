@@ -44,6 +44,10 @@ def upscale(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same picture.")] = 0,
     model: ModelOption = "compact",
+    fidelity: Annotated[
+        float | None,
+        typer.Option("--fidelity", help="0, most detailed, to 1, most faithful. Default: 0.", min=0, max=1),
+    ] = None,
     psr_weight: Annotated[
         float | None,
         typer.Option("--psr-weight", help="0 to 1: how far each later step trusts the last one's picture."),
@@ -116,6 +120,7 @@ def upscale(
             raise typer.BadParameter(f"{tile!r} is neither 'auto' nor a number of pixels", param_hint="--tile")
         side = int(tile)
     settings = {"scale": scale, "steps": steps, "seed": seed, "psr_weight": psr_weight, "tile": side}
+    settings["fidelity"] = fidelity
     settings |= {"color_fix": color_fix, "guidance_scale": guidance_scale, "start_point": start_point, "compat": compat}
     words = {"prompt": prompt, "tags": not no_tags, "added_prompt": added_prompt, "negative_prompt": negative_prompt}
     return _run(
@@ -161,6 +166,7 @@ def _run(
     try:
         with console.status("starting …"):
             from addsr.batch import plan
+            from addsr.checkpoints.faithful import has_faithful
             from addsr.checkpoints.published import locate
             from addsr.cli.model_options import beside
             from addsr.loading import find_model
@@ -169,7 +175,8 @@ def _run(
 
             options = RestoreOptions(**settings, words=PromptOptions(**words))
             places = beside(**parts)
-            options.check(locate(find_model(model[0]), places, model[0]).sampler)  # before any folder is made
+            files = locate(find_model(model[0]), places, model[0])
+            options.check(files.sampler, has_faithful(files))  # before any folder is made
             jobs = plan(inputs, None if plan_only else output, naming[0], naming[1], naming[2] or plan_only)
             upscaler = None
             if any(job.error is None for job in jobs):

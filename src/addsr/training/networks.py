@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
 from addsr.checkpoints.published import PIPELINES, locate
 from addsr.checkpoints.reading import read_json
 from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer, load_unet, load_vae
@@ -92,8 +93,12 @@ def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
     return restorer
 
 
-def networks_from(source: str | Path) -> Networks:
+def networks_from(source: str | Path, *, faithful: bool = False) -> Networks:
     """Networks of an earlier run (its averages), of a bundled model, or of a model folder, ours or published, in float32.
+
+    Args:
+        source: what a user names.
+        faithful: take the model's faithful weights, if it has such beside its own.
 
     Raises:
         ModelError: if there is none.
@@ -104,7 +109,7 @@ def networks_from(source: str | Path) -> Networks:
     if is_stable_diffusion(Path(source)):
         return networks_of_stable_diffusion(Path(source))
     files = locate(find_model(source), None, str(source))
-    restorer = load_restorer(files, torch.float32)
+    restorer = load_restorer(files, torch.float32, 1.0 if faithful and has_faithful(files) else 0.0)
     describer = load_describer(files, restorer, torch.float32)
     return Networks(_ready(restorer), None if describer is None else describer.encode_prompt)
 
@@ -179,10 +184,19 @@ def networks_of_stable_diffusion(folder: Path) -> Networks:
     return Networks(_ready(Restorer(unet, vae, alphas_cumprod, prediction_type, **options)))
 
 
-def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
+def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networks | None = None) -> None:
     """Write the averages of a checkpoint as a model folder in float16, which `addsr upscale --model` takes.
 
     The networks keep those weights: this is the end of a run. The folder appears, or is replaced, when it is complete.
+
+    Args:
+        networks: of the run.
+        checkpoint: its last one.
+        out: the folder.
+        faithful: networks of the same kind, whose weights become the model's faithful set (in float16 from here on).
+
+    Raises:
+        TrainingError: if those are of another kind.
     """
     from diffusers import DDPMScheduler
 
@@ -195,8 +209,10 @@ def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
         save_lora(restorer.unet, part / "lora.safetensors")
         merge_lora_layers(restorer.unet)
     parts = {name: getattr(restorer, name) for name in NETWORKS if getattr(restorer, name) is not None}
-    for network in parts.values():
+    for name, network in parts.items():
         nn.Module.to(network, torch.float16)
+        if faithful is not None:
+            _save_faithful(network, getattr(faithful.restorer, name), part / name)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
     scheduler = DDPMScheduler.from_config(betas | {"prediction_type": restorer.prediction_type})
     if restorer.sampler == "d3sr":
@@ -225,6 +241,17 @@ def save_model(networks: Networks, checkpoint: Path, out: Path) -> None:
         **parts,
     ).save_pretrained(part)
     _finish(part, out)
+
+
+def _save_faithful(network: nn.Module, faithful: nn.Module | None, folder: Path) -> None:
+    """Write the faithful weights beside a network's own, unless they are the same."""
+    theirs = {} if faithful is None else nn.Module.to(faithful, torch.float16).state_dict()
+    own = network.state_dict()
+    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in theirs.items()}:
+        raise TrainingError(f"the faithful weights do not fit the trained {folder.name}: they are of another network")
+    if any(not torch.equal(value, theirs[key].to(value.device)) for key, value in own.items()):
+        folder.mkdir()
+        save_file({key: value.contiguous() for key, value in theirs.items()}, folder / FAITHFUL_FILE)
 
 
 def _finish(part: Path, out: Path) -> None:

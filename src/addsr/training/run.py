@@ -107,6 +107,7 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
     lpips = None if sources.lpips is None else SqueezeLPIPS(sources.lpips)
 
     networks = _networks(config, pairs, resumed=resume and latest_checkpoint(out) is not None)
+    faithful = _faithful(config)
     accelerator = make_accelerator(loop_settings.precision)
     networks.to(accelerator.device)
     if lpips is not None:
@@ -130,7 +131,7 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
     model = out / "model"
     checkpoint = latest_checkpoint(out)
     if accelerator.is_main_process and checkpoint is not None:
-        save_model(networks, checkpoint, model)
+        save_model(networks, checkpoint, model, faithful)
     return Outcome(loop.images, finished, model, photos.unreadable, photos.too_small)
 
 
@@ -149,6 +150,14 @@ def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Network
         if restorer.unet.cond_skip is not None:
             start_from_condition(restorer.unet, restorer.vae)
     return networks
+
+
+def _faithful(config: dict[str, Any]) -> Networks | None:
+    """What becomes the model's faithful weights: `init` stands for those that the run started from."""
+    source = config.get("faithful")
+    if source == "init":
+        source = config.get("init")
+    return None if source is None else networks_from(source, faithful=True)
 
 
 def _task(

@@ -1,0 +1,46 @@
+"""The second set of weights that a model may bring, and the dial between its own, most detailed, and that, most faithful.
+
+Networks on the way from one training to its adversarial continuation can be interpolated weight by weight (Wang et al.,
+ESRGAN, section 3.4): between the two, detail and fidelity change steadily, at any number of steps.
+"""
+
+from typing import Any
+
+import torch
+
+from addsr.checkpoints.fit import put_weights
+from addsr.checkpoints.published import ModelFiles
+from addsr.checkpoints.reading import read_tensors
+from addsr.errors import ModelError
+
+FAITHFUL_FILE = "diffusion_pytorch_model.faithful.safetensors"  # diffusers' naming of variants
+PARTS = ("unet", "controlnet", "vae")
+
+
+def has_faithful(files: ModelFiles) -> bool:
+    """Whether a model brings a faithful set of weights, of one network at least."""
+    return any(part in files.parts and (files.parts[part] / FAITHFUL_FILE).is_file() for part in PARTS)
+
+
+def move_towards_faithful(restorer: Any, files: ModelFiles, fidelity: float) -> None:
+    """Replace a model's weights by those at `fidelity` on the way to its faithful ones.
+
+    Args:
+        restorer: the model's, with its own weights, in float32.
+        files: of the model.
+        fidelity: from 0, its own weights, to 1, the faithful ones.
+
+    Raises:
+        ModelError: if the model has no faithful weights, or they are damaged or of another network.
+    """
+    if not has_faithful(files):
+        raise ModelError(f"{files.folder}: the model has one set of weights only, so fidelity cannot be chosen")
+    for part in PARTS:
+        path = files.parts[part] / FAITHFUL_FILE if part in files.parts else None
+        if path is None or not path.is_file():
+            continue  # the same in both
+        network, faithful = getattr(restorer, part), read_tensors(path, torch.float32)
+        own = network.state_dict()
+        put_weights(network, faithful, path)  # checks every key and shape
+        blended = {key: torch.lerp(value, faithful[key], fidelity) for key, value in own.items()}
+        put_weights(network, blended, path)
