@@ -13,7 +13,16 @@ from addsr.checkpoints.faithful import has_faithful, move_towards_faithful
 from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.hashes import weights_sha256
 from addsr.checkpoints.hub_cache import cached_snapshot
-from addsr.checkpoints.published import Beside, ModelFiles, check_holds_model, is_published, locate, locate_tagger
+from addsr.checkpoints.lora_file import merge_adapters, read_timestep
+from addsr.checkpoints.published import (
+    Beside,
+    ModelFiles,
+    check_holds_model,
+    is_published,
+    is_stable_diffusion,
+    locate,
+    locate_tagger,
+)
 from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import schedule_from_config
@@ -25,8 +34,12 @@ from addsr.runtime.offload import Offload
 from addsr.upscaler import Upscaler
 
 
-def find_model(name: str | Path) -> Path:
+def find_model(name: str | Path, beside: Beside | None = None) -> Path:
     """The folder of a model: a bundled one's name, a folder, or the id of a hub repository that is already in the cache.
+
+    Args:
+        name: what the user calls it.
+        beside: with adapters, Stable Diffusion's own folder is a model too.
 
     Raises:
         ModelError: if there is none.
@@ -36,7 +49,8 @@ def find_model(name: str | Path) -> Path:
         return bundled[str(name)]
     folder = Path(name)
     if folder.is_dir():
-        check_holds_model(folder)
+        if beside is None or beside.lora is None or not is_stable_diffusion(folder):
+            check_holds_model(folder)
         return folder
     if str(name).count("/") == 1:
         cached = cached_snapshot(str(name))
@@ -68,7 +82,7 @@ def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32, 
     schedule = read_json(files.parts["scheduler"] / "scheduler_config.json")
     try:
         alphas_cumprod, prediction_type = schedule_from_config(schedule)
-        return Restorer(
+        restorer = Restorer(
             _network(files, "unet", dtype),
             _network(files, "vae", dtype),
             alphas_cumprod,
@@ -81,6 +95,26 @@ def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32, 
         )
     except (ValueError, TypeError) as error:
         raise ModelError(f"{files.folder}: the model cannot be loaded ({error})") from error
+    if (lora := files.parts.get("lora")) is not None:
+        merge_adapters(restorer.unet, lora)
+        if (timestep := read_timestep(lora)) is not None:
+            restorer.one_step_timestep = timestep
+    return restorer
+
+
+def _empty_prompt(files: ModelFiles, dtype: torch.dtype | None) -> nn.Module:
+    """Stable Diffusion's embedding of the empty prompt: the only words that D³SR's U-Net is told."""
+    from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer
+    from addsr.models.fixed_prompt import FixedPrompt
+    from addsr.prompts.text import PromptEncoder
+
+    text_encoder = load_text_encoder(files.parts["text_encoder"], torch.float32)
+    embeds = PromptEncoder(text_encoder, load_tokenizer(files.parts["tokenizer"]))([""])
+    prompt = FixedPrompt(*embeds.shape[1:])
+    with torch.no_grad():
+        prompt.embeds.copy_(embeds)
+    nn.Module.to(prompt, dtype or torch.float32)
+    return prompt.eval()
 
 
 def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
@@ -91,6 +125,8 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
         from addsr.checkpoints.ram import load_released_tagger
 
         return load_released_tagger(files.parts["ram"], files.parts["dape"], dtype)
+    if part == "fixed_prompt" and files.sampler == "d3sr" and "text_encoder" in files.parts:
+        return _empty_prompt(files, dtype)
     if part not in files.parts:
         return None
     folder = files.parts[part]
@@ -138,7 +174,7 @@ def load_describer(
     """
     from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer
 
-    if "text_encoder" not in files.parts:
+    if "text_encoder" not in files.parts or files.sampler == "d3sr":
         return None if restorer.image_encoder is None else Describer(restorer)
     from addsr.prompts.text import PromptEncoder
 
@@ -195,7 +231,7 @@ def load(
         ModelError: if the model is unknown or damaged.
         AddSRError: if the device is not there.
     """
-    folder = find_model(name)
+    folder = find_model(name, beside)
     target = choose_device(device)
     dtype = choose_precision(precision, target)
     files = locate(folder, beside, str(name))

@@ -9,6 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import addsr
+from addsr.checkpoints.convert import convert_model
+from addsr.checkpoints.published import Beside, locate
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import add_noise, scaled_linear_alphas_cumprod
@@ -196,10 +198,45 @@ def test_sd_size_preset_from_stable_diffusion(many_photos, tmp_path):
     assert (up.restorer.sampler, up.restorer.one_step_timestep) == ("d3sr", 399)
     photo = Image.open(many_photos / "0.png").crop((0, 0, 20, 16))
     assert up(photo).size == (80, 64)
+    check_adapters_are_the_model(base, out / "model", photo, tmp_path)
     pipeline = D3SRPipeline.from_pretrained(out / "model").to(torch.float32)
     assert pipeline(torch.rand(1, 3, 64, 72), output_type="pt").images.shape == (1, 3, 64, 72)
     with pytest.raises(addsr.AddSRError, match="must be 1"):
         up(photo, steps=2)
+
+
+def check_adapters_are_the_model(base, model, photo, tmp_path):
+    """The shared file and Stable Diffusion's own folder give what the merged model gives, up to its half precision."""
+    whole = np.asarray(addsr.load(model, device="cpu", precision="fp32")(photo), float)
+    lora = model / "lora.safetensors"
+    shared = addsr.load(base, device="cpu", precision="fp32", beside=Beside(lora=lora))
+    assert shared.restorer.one_step_timestep == 399
+    assert np.abs(np.asarray(shared(photo), float) - whole).max() <= 2
+    plain = addsr.load(model, device="cpu", precision="fp32")
+    assert shared.sha256 != plain.sha256
+    convert_model(locate(base, Beside(lora=lora)), tmp_path / "converted")
+    again = addsr.load(tmp_path / "converted", device="cpu", precision="fp32")
+    assert np.array_equal(np.asarray(again(photo)), np.asarray(shared(photo)))
+    with pytest.raises(ModelError, match="adapters go with"):
+        addsr.load("compact", beside=Beside(lora=lora))
+    with pytest.raises(ModelError, match="holds no model"):
+        addsr.load(base)  # untrained for this
+    tensors = load_file(lora)
+    name = next(key for key in tensors if key.endswith("lora_B.weight"))
+    for change, message in (
+        ({name: tensors[name][:1]}, "does not fit"),
+        (
+            {"up_blocks.7.lora_A.weight": torch.ones(1, 1), "up_blocks.7.lora_B.weight": torch.ones(1, 1)},
+            "which AddSRUNet",
+        ),
+        ({"extra": torch.ones(1)}, "belongs to no adapter"),
+    ):
+        save_file(tensors | change, tmp_path / "bad.safetensors")
+        with pytest.raises(ModelError, match=message):
+            addsr.load(base, beside=Beside(lora=tmp_path / "bad.safetensors"))
+    (tmp_path / "bad.safetensors").write_bytes(lora.read_bytes()[:500])
+    with pytest.raises(ModelError, match="damaged"):
+        addsr.load(base, beside=Beside(lora=tmp_path / "bad.safetensors"))
 
 
 @pytest.mark.parametrize("kind", ["none", "cnn", "random", "diffusion"])

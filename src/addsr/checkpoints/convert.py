@@ -6,10 +6,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from addsr.checkpoints.building import first_line
+from addsr.checkpoints.faithful import FAITHFUL_FILE, PARTS
 from addsr.checkpoints.hashes import HASHES, file_sha256
 from addsr.checkpoints.published import ModelFiles
+from addsr.checkpoints.reading import read_tensors
 from addsr.errors import OutputError
 from addsr.runtime.device import choose_precision
 
@@ -30,8 +33,7 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
         OutputError: if `out` exists or cannot be written.
     """
     from addsr.loading import load_describer, load_restorer
-    from addsr.pipelines.addsr import AddSRPipeline
-    from addsr.pipelines.seesr import SeeSRPipeline
+    from addsr.pipelines.of_restorer import pipeline_of
 
     if out.exists():
         raise OutputError(f"{out}: exists already; choose another name")
@@ -43,21 +45,17 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    pipeline_class = {"AddSRPipeline": AddSRPipeline, "SeeSRPipeline": SeeSRPipeline}[files.pipeline]
-    pipeline = pipeline_class(
-        restorer.unet,
-        restorer.vae,
-        DDPMScheduler.from_pretrained(files.parts["scheduler"], local_files_only=True),
-        restorer.controlnet,
-        None if words is None else words.text_encoder,
-        None if words is None else words.tokenizer,
-        restorer.image_encoder,  # pyright: ignore[reportArgumentType]
-        **files.defaults,
-    )
+    scheduler = DDPMScheduler.from_pretrained(files.parts["scheduler"], local_files_only=True)
+    text_encoder, tokenizer = (None, None) if words is None else (words.text_encoder, words.tokenizer)
+    pipeline = pipeline_of(restorer, scheduler, text_encoder, tokenizer)
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         pipeline.save_pretrained(part)
+        for name in PARTS:
+            path = files.parts[name] / FAITHFUL_FILE if name in files.parts else None
+            if path is not None and path.is_file():
+                save_file(read_tensors(path, dtype), part / name / FAITHFUL_FILE)
         for path in part.glob("*/config.json"):  # where they were loaded from is nobody's business
             config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
             path.write_text(json.dumps(config, indent=2) + "\n")
@@ -74,7 +72,7 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
 
 
 def _card(files: ModelFiles, sampler: str, precision: str) -> str:
-    name = {"addsr": "AddSR", "ancestral": "SeeSR"}[sampler]
+    name = {"addsr": "AddSR", "ancestral": "SeeSR", "d3sr": "D³SR"}[sampler]
     rows = "\n".join(f"| {part} | `{'/'.join(path.parts[-2:])}` |" for part, path in files.parts.items())
     kept = "their type kept" if precision == "keep" else f"as {precision}"
     return f"""---
@@ -84,7 +82,7 @@ pipeline_tag: image-to-image
 ---
 # {name}, converted by addsr
 
-The published weights, {kept}; DAPE's adapters are merged into RAM.
+The published weights, {kept}; adapters (DAPE's, D³SR's) are merged.
 
 | part | from |
 |---|---|

@@ -60,6 +60,7 @@ class Beside:
         base: folder or cached hub id of Stable Diffusion 2(.1)-base, or of SD-Turbo.
         ram, dape: files.
         catalogue: file with mirrors.
+        lora: file with D³SR's adapters, for Stable Diffusion or a D³SR model.
     """
 
     kind: str | None = None
@@ -67,11 +68,26 @@ class Beside:
     ram: Path | None = None
     dape: Path | None = None
     catalogue: Path | None = None
+    lora: Path | None = None
 
 
 def is_published(folder: Path) -> bool:
     """Whether a folder is as AddSR and SeeSR publish their networks."""
     return all((folder / part / "config.json").is_file() for part in ("unet", "controlnet"))
+
+
+def is_stable_diffusion(folder: Path) -> bool:
+    """Whether a folder is Stable Diffusion's, in diffusers' layout: no ControlNet, no model of ours."""
+    if not all((folder / part).is_dir() for part in (*BASE_PARTS, "unet")) or (folder / "controlnet").is_dir():
+        return False
+    index = folder / "model_index.json"
+    return not index.is_file() or read_json(index).get("_class_name") not in PIPELINES
+
+
+def stable_diffusion_files(folder: Path) -> ModelFiles:
+    """Stable Diffusion 2(.1)-base as D³SR's generator, before training or under adapters."""
+    parts = {part: folder / part for part in (*BASE_PARTS, "unet")}
+    return ModelFiles(folder, "D3SRPipeline", parts, {"num_inference_steps": 1, "color_fix": "none"})
 
 
 def check_holds_model(folder: Path) -> None:
@@ -102,6 +118,8 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
     beside = beside or Beside()
     if beside.kind is not None and beside.kind not in KINDS:
         raise ModelError(f"unknown kind of model {beside.kind!r}; expected one of {', '.join(KINDS)}")
+    if beside.lora is not None:
+        return _with_adapters(folder, beside.lora)
     check_holds_model(folder)
     if (folder / "model_index.json").is_file():
         return _own(folder)
@@ -114,6 +132,23 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
     pipeline = "AddSRPipeline" if kind == "addsr" else "SeeSRPipeline"
     defaults = {"start_point": "lr", "color_fix": "adain", **DEFAULTS[kind]}
     return ModelFiles(folder, pipeline, parts, defaults, folder / "unet" if turbo else None)
+
+
+def _with_adapters(folder: Path, lora: Path) -> ModelFiles:
+    """Stable Diffusion, or a D³SR model, whose U-Net is to take the adapters of a file."""
+    if not lora.is_file():
+        raise ModelError(f"{lora}: no such file")
+    if is_stable_diffusion(folder):
+        files = stable_diffusion_files(folder)
+    else:
+        check_holds_model(folder)
+        files = _own(folder) if (folder / "model_index.json").is_file() else None
+        if files is None or files.sampler != "d3sr":
+            raise ModelError(
+                f"{folder}: adapters go with Stable Diffusion 2(.1)-base or a D³SR model, which this is not"
+            )
+    files.parts["lora"] = lora
+    return files
 
 
 def locate_tagger(folder: Path, beside: Beside) -> tuple[Path, Path]:

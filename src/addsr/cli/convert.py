@@ -12,19 +12,24 @@ from addsr.cli.model_options import (
     DapeOption,
     DebugOption,
     KindOption,
+    LoraOption,
     RamOption,
     beside,
 )
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="Published folder: unet/ and controlnet/.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="unet/ and controlnet/, or, with --lora, Stable Diffusion's folder."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder to make.")],
     kind: KindOption = None,
     base: BaseOption = None,
     ram: RamOption = None,
     dape: DapeOption = None,
     catalogue: CatalogueOption = None,
+    lora: LoraOption = None,
     precision: Annotated[
         str, typer.Option("--precision", help="keep, fp32, bf16 or fp16: type of the weights.")
     ] = "keep",
@@ -38,7 +43,7 @@ def convert(
         from addsr.checkpoints.published import locate
         from addsr.errors import ModelError
 
-        files = locate(source, beside(kind, base, ram, dape, catalogue), source.name)
+        files = locate(source, beside(kind, base, ram, dape, catalogue, lora), source.name)
         try:
             written = convert_model(files, out, precision)
         except ModelError as error:

@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from addsr.checkpoints.published import Beside
 
-PANEL = "Published models (AddSR, SeeSR)"
+PANEL = "Published models (AddSR, SeeSR), D³SR's adapters"
 
 ModelOption = Annotated[str, typer.Option("--model", help="A bundled model's name, a folder, or a cached hub id.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
@@ -35,9 +35,25 @@ CatalogueOption = Annotated[
     Path | None, typer.Option("--catalogue", help="A list of mirrors of your own (TOML).", rich_help_panel=PANEL)
 ]
 
+LoraOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--lora",
+        help="D³SR's adapters (safetensors); --model is then Stable Diffusion 2(.1)-base's folder.",
+        rich_help_panel=PANEL,
+    ),
+]
 
-def beside(kind: str | None, base: str | None, ram: Path | None, dape: Path | None, catalogue: Path | None) -> "Beside":
+
+def beside(
+    kind: str | None,
+    base: str | None,
+    ram: Path | None,
+    dape: Path | None,
+    catalogue: Path | None,
+    lora: Path | None = None,
+) -> "Beside":
     """The options as the loader takes them."""
     from addsr.checkpoints.published import Beside
 
-    return Beside(kind, base, ram, dape, catalogue)
+    return Beside(kind, base, ram, dape, catalogue, lora)

@@ -15,6 +15,7 @@ from addsr.cli.model_options import (
     DebugOption,
     DeviceOption,
     KindOption,
+    LoraOption,
     ModelOption,
     PrecisionOption,
     RamOption,
@@ -96,6 +97,7 @@ def upscale(
     ram: RamOption = None,
     dape: DapeOption = None,
     catalogue: CatalogueOption = None,
+    lora: LoraOption = None,
     offload: Annotated[
         bool, typer.Option("--offload", help="Keep on the GPU only what computes.", rich_help_panel=PANEL)
     ] = False,
@@ -129,7 +131,7 @@ def upscale(
         settings,
         words,
         model=(model, device, precision),
-        parts={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue},
+        parts={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue, "lora": lora},
         loading={"offload": offload, "compile": compile_networks},
         naming=(suffix, ext, overwrite),
         threads=threads,
@@ -175,7 +177,7 @@ def _run(
 
             options = RestoreOptions(**settings, words=PromptOptions(**words))
             places = beside(**parts)
-            files = locate(find_model(model[0]), places, model[0])
+            files = locate(find_model(model[0], places), places, model[0])
             options.check(files.sampler, has_faithful(files))  # before any folder is made
             jobs = plan(inputs, None if plan_only else output, naming[0], naming[1], naming[2] or plan_only)
             upscaler = None

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from addsr.checkpoints.reading import read_tensors
+from addsr.checkpoints.lora_file import Adapter, read_adapters, write_adapters
 from addsr.errors import MissingExtraError, ModelError
 
 RANK, ALPHA = 16, 16  # D³SR's, of generator and discriminator
@@ -72,16 +71,15 @@ def merge_lora_layers(network: nn.Module) -> None:
         setattr(network.get_submodule(parent), child, layer.get_base_layer())
 
 
-def save_lora(network: nn.Module, path: Path) -> None:
-    """Write the adapters alone: `NAME.lora_A.weight`, `NAME.lora_B.weight`, and the alpha of each as `NAME.alpha`."""
-    tensors: dict[str, torch.Tensor] = {}
+def save_lora(network: nn.Module, path: Path, one_step_timestep: int | None = None) -> None:
+    """Write the adapters alone, see `addsr.checkpoints.lora_file`."""
+    adapters = {}
     for name, layer in _layers(network):
-        for side in ("lora_A", "lora_B"):
-            tensors[f"{name}.{side}.weight"] = getattr(layer, side)["default"].weight.detach().contiguous().clone()
-        tensors[f"{name}.alpha"] = torch.tensor(float(layer.lora_alpha["default"]))
-    if not tensors:
+        down, up = (getattr(layer, side)["default"].weight for side in ("lora_A", "lora_B"))
+        adapters[name] = Adapter(down, up, float(layer.lora_alpha["default"]))
+    if not adapters:
         raise ModelError(f"{type(network).__name__} has no adapters to save")
-    save_file(tensors, path)
+    write_adapters(adapters, path, one_step_timestep)
 
 
 def load_lora(network: nn.Module, path: Path) -> None:
@@ -91,20 +89,16 @@ def load_lora(network: nn.Module, path: Path) -> None:
         MissingExtraError: without peft.
         ModelError: if the file is damaged or of another network.
     """
-    tensors = read_tensors(path)
-    names = sorted({name.removesuffix(".lora_A.weight") for name in tensors if name.endswith(".lora_A.weight")})
+    adapters = read_adapters(path)
     modules = dict(network.named_modules())
-    if stray := [name for name in names if name not in modules]:
+    if stray := [name for name in adapters if name not in modules]:
         raise ModelError(f"{path}: has an adapter for {stray[0]}, which {type(network).__name__} has not")
-    if not names:
-        raise ModelError(f"{path}: holds no adapters")
-    rank = tensors[f"{names[0]}.lora_A.weight"].shape[0]
-    alpha = int(tensors.get(f"{names[0]}.alpha", torch.tensor(rank)))
-    add_lora(network, rank, alpha, names)
+    first = next(iter(adapters.values()))
+    add_lora(network, len(first.down), int(first.alpha), list(adapters))
     try:
         with torch.no_grad():
             for name, layer in _layers(network):
-                for side in ("lora_A", "lora_B"):
-                    getattr(layer, side)["default"].weight.copy_(tensors[f"{name}.{side}.weight"])
+                layer.lora_A["default"].weight.copy_(adapters[name].down)
+                layer.lora_B["default"].weight.copy_(adapters[name].up)
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"{path}: the adapters do not fit {type(network).__name__} ({error})") from error

@@ -12,21 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
-from addsr.checkpoints.published import PIPELINES, locate
-from addsr.checkpoints.reading import read_json
-from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer, load_unet, load_vae
+from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod, schedule_from_config
-from addsr.errors import ModelError, TrainingError
+from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.errors import TrainingError
 from addsr.loading import find_model, load_describer, load_restorer
 from addsr.models.adapters import ALPHA, add_lora, has_lora, merge_lora_layers, save_lora
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.controlnet import AddSRControlNet
-from addsr.models.fixed_prompt import FixedPrompt
 from addsr.models.unet import AddSRUNet
-from addsr.pipelines.addsr import AddSRPipeline
-from addsr.pipelines.d3sr import D3SRPipeline
-from addsr.pipelines.seesr import SeeSRPipeline
+from addsr.pipelines.of_restorer import pipeline_of
 from addsr.prompts.text import PromptEncoder
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import read_run_config
@@ -106,9 +101,8 @@ def networks_from(source: str | Path, *, faithful: bool = False) -> Networks:
     """
     if (Path(source) / "config.json").is_file() and not (Path(source) / "model_index.json").is_file():
         return _networks_of_run(Path(source))
-    if is_stable_diffusion(Path(source)):
-        return networks_of_stable_diffusion(Path(source))
-    files = locate(find_model(source), None, str(source))
+    untrained = is_stable_diffusion(Path(source))  # D³SR's generator before training
+    files = stable_diffusion_files(Path(source)) if untrained else locate(find_model(source), None, str(source))
     restorer = load_restorer(files, torch.float32, 1.0 if faithful and has_faithful(files) else 0.0)
     describer = load_describer(files, restorer, torch.float32)
     return Networks(_ready(restorer), None if describer is None else describer.encode_prompt)
@@ -130,15 +124,6 @@ def _networks_of_run(run: Path) -> Networks:
     return networks
 
 
-def is_stable_diffusion(folder: Path) -> bool:
-    """Whether a folder is Stable Diffusion's, in diffusers' layout: no ControlNet, no model of ours."""
-    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-    if not all((folder / part).is_dir() for part in parts) or (folder / "controlnet").is_dir():
-        return False
-    index = folder / "model_index.json"
-    return not index.is_file() or read_json(index).get("_class_name") not in PIPELINES
-
-
 def put_averages(restorer: Restorer, checkpoint: Path) -> None:
     """Load the averaged weights of a checkpoint into the networks that it has."""
     for name in NETWORKS:
@@ -156,32 +141,6 @@ def _ready(restorer: Restorer) -> Restorer:
             network.eval().requires_grad_(False)  # no layer behaves otherwise in training mode
     restorer.to(memory_format=torch.channels_last)
     return restorer
-
-
-def networks_of_stable_diffusion(folder: Path) -> Networks:
-    """D³SR's generator before training: Stable Diffusion's U-Net and autoencoder, and the empty prompt's embedding.
-
-    Args:
-        folder: of Stable Diffusion 2(.1)-base in diffusers' layout.
-
-    Raises:
-        ModelError: if a part is missing or does not fit.
-    """
-    schedule = read_json(folder / "scheduler" / "scheduler_config.json")
-    encode = PromptEncoder(
-        load_text_encoder(folder / "text_encoder", torch.float32), load_tokenizer(folder / "tokenizer")
-    )
-    embeds = encode([""])
-    prompt = FixedPrompt(*embeds.shape[1:])
-    with torch.no_grad():
-        prompt.embeds.copy_(embeds)
-    try:
-        alphas_cumprod, prediction_type = schedule_from_config(schedule)
-    except ValueError as error:
-        raise ModelError(f"{folder}: {error}") from error
-    unet, vae = load_unet(folder / "unet", torch.float32), load_vae(folder / "vae", torch.float32)
-    options: dict[str, Any] = {"sampler": "d3sr", "num_inference_steps": 1, "color_fix": "none", "fixed_prompt": prompt}
-    return Networks(_ready(Restorer(unet, vae, alphas_cumprod, prediction_type, **options)))
 
 
 def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networks | None = None) -> None:
@@ -206,7 +165,7 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     if has_lora(restorer.unet):  # small enough to share, and merged into the model
-        save_lora(restorer.unet, part / "lora.safetensors")
+        save_lora(restorer.unet, part / "lora.safetensors", restorer.one_step_timestep)
         merge_lora_layers(restorer.unet)
     parts = {name: getattr(restorer, name) for name in NETWORKS if getattr(restorer, name) is not None}
     for name, network in parts.items():
@@ -215,31 +174,8 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
             _save_faithful(network, getattr(faithful.restorer, name), part / name)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
     scheduler = DDPMScheduler.from_config(betas | {"prediction_type": restorer.prediction_type})
-    if restorer.sampler == "d3sr":
-        pipeline = D3SRPipeline(
-            parts["unet"],
-            parts["vae"],
-            scheduler,
-            restorer.fixed_prompt,  # pyright: ignore[reportArgumentType]
-            one_step_timestep=restorer.one_step_timestep,
-            color_fix=restorer.color_fix,
-        )
-        pipeline.save_pretrained(part)
-        _finish(part, out)
-        return
-    pipeline_class = {"addsr": AddSRPipeline, "ancestral": SeeSRPipeline}[restorer.sampler]
-    pipeline_class(
-        scheduler=scheduler,
-        text_encoder=None if words is None else words.open(),
-        tokenizer=None if words is None else words.tokenizer,
-        image_encoder=restorer.image_encoder,  # pyright: ignore[reportArgumentType]
-        start_point=restorer.start_point,
-        psr_weight=restorer.psr_weight,
-        num_inference_steps=restorer.num_inference_steps,
-        color_fix=restorer.color_fix,
-        guidance_scale=restorer.guidance_scale,
-        **parts,
-    ).save_pretrained(part)
+    text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
+    pipeline_of(restorer, scheduler, text_encoder, tokenizer).save_pretrained(part)
     _finish(part, out)
 
 

@@ -1,0 +1,44 @@
+"""From loaded networks back to diffusers' pipeline, which knows how to be saved."""
+
+from typing import Any
+
+from diffusers import DiffusionPipeline
+
+from addsr.diffusion.restorer import Restorer
+from addsr.pipelines.addsr import AddSRPipeline
+from addsr.pipelines.d3sr import D3SRPipeline
+from addsr.pipelines.seesr import SeeSRPipeline
+
+
+def pipeline_of(
+    restorer: Restorer, scheduler: Any, text_encoder: Any = None, tokenizer: Any = None
+) -> DiffusionPipeline:
+    """The pipeline of a restorer's sampler, with its networks (not copies) and the defaults of its weights.
+
+    Args:
+        restorer: the model.
+        scheduler: a diffusers scheduler with its schedule.
+        text_encoder, tokenizer: where the model takes words.
+    """
+    networks = {"unet": restorer.unet, "vae": restorer.vae, "scheduler": scheduler}
+    if restorer.sampler == "d3sr":
+        return D3SRPipeline(
+            **networks,
+            fixed_prompt=restorer.fixed_prompt,  # pyright: ignore[reportArgumentType]
+            one_step_timestep=restorer.one_step_timestep,
+            color_fix=restorer.color_fix,
+        )
+    pipeline_class = {"addsr": AddSRPipeline, "ancestral": SeeSRPipeline}[restorer.sampler]
+    return pipeline_class(
+        **networks,
+        controlnet=restorer.controlnet,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        image_encoder=restorer.image_encoder,  # pyright: ignore[reportArgumentType]
+        start_point=restorer.start_point,
+        psr_weight=restorer.psr_weight,
+        num_inference_steps=restorer.num_inference_steps,
+        color_fix=restorer.color_fix,
+        guidance_scale=restorer.guidance_scale,
+        released_overlap=restorer.released_overlap,
+    )
