@@ -84,6 +84,14 @@ def is_stable_diffusion(folder: Path) -> bool:
     return not index.is_file() or read_json(index).get("_class_name") not in PIPELINES
 
 
+def is_sdxl(folder: Path) -> bool:
+    """Whether Stable Diffusion's folder is SDXL's."""
+    return (
+        is_stable_diffusion(folder)
+        and read_json(folder / "unet" / "config.json").get("addition_embed_type") == "text_time"
+    )
+
+
 def stable_diffusion_files(folder: Path) -> ModelFiles:
     """Stable Diffusion 2(.1)-base as D³SR's generator, before training or under adapters."""
     parts = {part: folder / part for part in (*BASE_PARTS, "unet")}

@@ -11,6 +11,7 @@ from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.errors import ModelError
 from addsr.models.controlnet import AddSRControlNet
+from addsr.models.sdxl_encoder import SDXLEncoder
 from addsr.models.unet import AddSRUNet
 
 NETWORK_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
@@ -117,6 +118,21 @@ def load_unet(folder: Path, dtype: torch.dtype | None = None, overlay: Path | No
 def load_controlnet(folder: Path, dtype: torch.dtype | None = None) -> AddSRControlNet:
     """See load_conditional_network."""
     return load_conditional_network(AddSRControlNet, folder, dtype)
+
+
+def load_sdxl_encoder(folder: Path, dtype: torch.dtype | None = None) -> SDXLEncoder:
+    """The first half of SDXL's U-Net from diffusers' folder `unet`; the other half's weights are not kept."""
+    from diffusers import UNet2DConditionModel
+
+    config = read_json(folder / "config.json")
+    with building(f"{folder}: config.json", "UNet2DConditionModel"), torch.device("meta"):
+        encoder = SDXLEncoder(UNet2DConditionModel.from_config(config))
+    wanted = encoder.state_dict().keys()
+    rest = ("up_blocks.", "conv_norm_out.", "conv_out.")
+    tensors = read_tensors(find_weights(folder, (*NETWORK_FILES, *NETWORK_PICKLES)), dtype)
+    tensors = {key: value for key, value in tensors.items() if key in wanted or not key.startswith(rest)}
+    put_weights(encoder, tensors, folder)
+    return encoder.eval()
 
 
 def load_vae(folder: Path, dtype: torch.dtype | None = None) -> Any:

@@ -23,6 +23,7 @@ from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.unet import AddSRUNet
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import make_settings, write_run_config
+from addsr.training.judge import Judge, judge_from, latent_map_between
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
 from addsr.training.networks import NETWORKS, Networks, fresh_networks, networks_from, save_model, with_defaults
 from addsr.training.pca import start_from_components, start_from_condition
@@ -32,6 +33,7 @@ from addsr.training.tasks.student import StudentSettings, StudentTask
 from addsr.training.tasks.teacher import TeacherSettings, TeacherTask
 from addsr.training.validation import HeldOut
 
+MAP_CROPS = 16  # whose latents say how one autoencoder's become another's
 COMPONENT_CROPS = 256  # crops whose patches give the principal components
 HELD_CROP = 256  # pixels at most
 HELD_PAIRS = 16
@@ -112,7 +114,7 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
     networks.to(accelerator.device)
     if lpips is not None:
         lpips.to(accelerator.device)
-    task = _task(config, networks, sources, lpips, accelerator.device)
+    task = _task(config, networks, sources, lpips, pairs, accelerator.device)
 
     held = Pairs(photos, pair_settings, loop_settings.seed + 1, HELD_PAIRS, held_out=True)
     side = min(HELD_CROP, *(photos.short_sides[index] for index in held.chosen))
@@ -161,7 +163,12 @@ def _faithful(config: dict[str, Any]) -> Networks | None:
 
 
 def _task(
-    config: dict[str, Any], networks: Networks, sources: Sources, lpips: SqueezeLPIPS | None, device: torch.device
+    config: dict[str, Any],
+    networks: Networks,
+    sources: Sources,
+    lpips: SqueezeLPIPS | None,
+    pairs: Pairs,
+    device: torch.device,
 ) -> Task:
     table = dict(config.get("task", {}))
     kind = table.pop("kind", "student")
@@ -170,7 +177,7 @@ def _task(
             networks.restorer, make_settings(TeacherSettings, table, "task"), encode_text=networks.encode_text
         )
     if kind == "d3sr":
-        return _d3sr_task(config, make_settings(D3SRSettings, table, "task"), networks, sources, lpips)
+        return _d3sr_task(config, make_settings(D3SRSettings, table, "task"), networks, sources, lpips, pairs)
     if kind != "student":
         raise TrainingError(f"task.kind is {kind!r}; it must be student, teacher or d3sr")
     settings = make_settings(StudentSettings, table, "task")
@@ -194,7 +201,12 @@ def _task(
 
 
 def _d3sr_task(
-    config: dict[str, Any], settings: D3SRSettings, networks: Networks, sources: Sources, lpips: SqueezeLPIPS | None
+    config: dict[str, Any],
+    settings: D3SRSettings,
+    networks: Networks,
+    sources: Sources,
+    lpips: SqueezeLPIPS | None,
+    pairs: Pairs,
 ) -> Task:
     generator = networks.restorer
     if generator.sampler != "d3sr":
@@ -214,14 +226,16 @@ def _d3sr_task(
         distance = DISTS(sources.dists)
     if settings.perceptual.startswith("ea-"):
         distance = EdgeAware(distance)
-    discriminator = _latent_discriminator(config, settings, networks)
+    discriminator = _latent_discriminator(config, settings, networks, pairs)
     adapters = add_lora(generator.unet, settings.lora_rank, settings.lora_alpha) if settings.lora_rank else []
     if adapters and generator.fixed_prompt is not None:
         generator.fixed_prompt.requires_grad_(False)
     return D3SRTask(generator, settings, distance, discriminator, adapters)
 
 
-def _latent_discriminator(config: dict[str, Any], settings: D3SRSettings, networks: Networks) -> nn.Module | None:
+def _latent_discriminator(
+    config: dict[str, Any], settings: D3SRSettings, networks: Networks, pairs: Pairs
+) -> nn.Module | None:
     """The discriminator that the settings name; its encoder trains by LoRA where the generator does."""
     if settings.discriminator == "none" or not settings.adversarial:
         return None
@@ -232,22 +246,16 @@ def _latent_discriminator(config: dict[str, Any], settings: D3SRSettings, networ
     if settings.discriminator == "random":
         known = AddSRUNet._get_init_keys(AddSRUNet)
         unet = AddSRUNet(**{name: value for name, value in generator.unet.config.items() if name in known})
-        judge = generator
+        judge = Judge(DiffusionEncoder.from_unet(unet), generator.vae, generator.alphas_cumprod)
+    elif source is None:
+        raise TrainingError("task.discriminator diffusion needs a diffusion model: give --discriminator MODEL")
     else:
-        if source is None:
-            raise TrainingError("task.discriminator diffusion needs a diffusion model: give --discriminator MODEL")
-        judge = networks_from(source).restorer
-        unet = judge.unet
-        if unet.config["in_channels"] != generator.unet.config["in_channels"]:
-            raise TrainingError(f"{source}: its latents have another number of channels than the generator's")
-    prompt = judge.fixed_prompt
-    embeds = None if prompt is None else prompt(1).detach().clone()
-    if embeds is None and unet.config["cross_attention_dim"] is not None:
-        raise TrainingError(f"{source}: attends to text and brings no embedding; take Stable Diffusion's own folder")
-    encoder = DiffusionEncoder.from_unet(unet).requires_grad_(True)
+        judge = judge_from(source)
+    latent_map = latent_map_between(generator, judge, (pairs[i]["hr"] for i in range(MAP_CROPS)), str(source))
+    encoder = judge.encoder.requires_grad_(True)
     if settings.lora_rank and settings.discriminator == "diffusion":
         add_lora(encoder, settings.lora_rank, settings.lora_alpha)
-    return DiffusionDiscriminator(encoder, judge.alphas_cumprod, embeds, settings.highest)
+    return DiffusionDiscriminator(encoder, judge.alphas_cumprod, judge.prompt_embeds, settings.highest, latent_map)
 
 
 def _teacher(config: dict[str, Any], student: Networks) -> Networks:

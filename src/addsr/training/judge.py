@@ -1,0 +1,89 @@
+"""The diffusion model behind D³SR's discriminator: Stable Diffusion 2.1, SDXL, or a teacher of ours."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from addsr.checkpoints.published import is_sdxl
+from addsr.checkpoints.reading import read_json
+from addsr.checkpoints.stable_diffusion import load_sdxl_encoder, load_vae
+from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.schedule import schedule_from_config
+from addsr.errors import ModelError, TrainingError
+from addsr.models.diffusion_encoder import DiffusionEncoder
+from addsr.models.latent_map import fit_latent_map
+from addsr.models.sdxl_encoder import SDXLEncoder
+from addsr.training.networks import networks_from
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What of a diffusion model looks at latents.
+
+    Attributes:
+        encoder: down and mid blocks.
+        vae: the autoencoder whose latents it knows.
+        alphas_cumprod: of its schedule.
+        prompt_embeds: (1, L, D), the empty prompt; None where it takes no text, or none is zeros.
+    """
+
+    encoder: DiffusionEncoder | SDXLEncoder
+    vae: Any
+    alphas_cumprod: torch.Tensor
+    prompt_embeds: torch.Tensor | None = None
+
+
+def judge_from(source: str) -> Judge:
+    """Of a model or run, or of the folder of Stable Diffusion 2(.1)-base or SDXL.
+
+    Raises:
+        ModelError, TrainingError: if there is none, or it is damaged.
+    """
+    if is_sdxl(Path(source)):
+        folder = Path(source)
+        try:
+            alphas_cumprod, _ = schedule_from_config(read_json(folder / "scheduler" / "scheduler_config.json"))
+        except ValueError as error:
+            raise ModelError(f"{folder}: {error}") from error
+        encoder = load_sdxl_encoder(folder / "unet", torch.float32)
+        vae = load_vae(folder / "vae", torch.float32)
+        return Judge(encoder, vae.requires_grad_(False), alphas_cumprod)
+    model = networks_from(source).restorer
+    prompt = model.fixed_prompt
+    embeds = None if prompt is None else prompt(1).detach().clone()
+    if embeds is None and model.unet.config["cross_attention_dim"] is not None:
+        raise TrainingError(f"{source}: attends to text and brings no embedding; take Stable Diffusion's own folder")
+    return Judge(DiffusionEncoder.from_unet(model.unet), model.vae, model.alphas_cumprod, embeds)
+
+
+@torch.no_grad()
+def latent_map_between(generator: Restorer, judge: Judge, crops: Iterable[torch.Tensor], name: str) -> nn.Module | None:
+    """The generator's latents -> the judge's; None where their autoencoders are the same.
+
+    Args:
+        generator: the model in training.
+        judge: of its latents.
+        crops: sharp pictures (3, H, W) in [0, 1] to fit the map on.
+        name: of the judge, for messages.
+
+    Raises:
+        TrainingError: if latents of the two have other sizes.
+    """
+    ours, theirs = generator.vae.state_dict(), judge.vae.state_dict()
+    alike = ours.keys() == theirs.keys()
+    if alike and all(torch.equal(value, theirs[key].to(value)) for key, value in ours.items()):
+        return None
+    device = generator.placement.device
+    other = Restorer(generator.unet, nn.Module.to(judge.vae, device), judge.alphas_cumprod)
+    if other.vae_scale_factor != generator.vae_scale_factor:
+        sizes = f"{other.vae_scale_factor} pixels a latent instead of {generator.vae_scale_factor}"
+        raise TrainingError(f"{name}: cannot judge this generator's latents: it has {sizes}")
+    pairs = []
+    for crop in crops:
+        picture = crop[None].to(device)
+        pairs.append((generator.encode_latents(picture, None), other.encode_latents(picture, None)))
+    return fit_latent_map(pairs).to(device)
