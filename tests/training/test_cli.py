@@ -96,6 +96,28 @@ def test_train_makes_a_model_that_upscales(preset, folder, tmp_path):
     assert picture.size == (360, 320)
 
 
+def test_pairs_alone_suffice_and_damaged_ones_are_named(preset, folder, tmp_path):
+    assert run("degrade", folder, "-o", tmp_path / "pairs", "--crop", 72, "--count", 2).exit_code == 0
+    damaged = sorted((tmp_path / "pairs" / "hr").iterdir())[1]
+    damaged.write_bytes(damaged.read_bytes()[:-2000])
+    result = run("train", preset, "--pairs", tmp_path / "pairs", "--out", tmp_path / "run", "--set", "pairs.holdout=2")
+    assert result.exit_code == 0, result.output
+    assert "left out, damaged" in result.output
+    assert damaged.name in result.output
+    result = run("train", preset, "--out", tmp_path / "other")
+    assert result.exit_code == 2
+    assert "or --pairs" in " ".join(result.output.split())
+
+
+def test_settings_of_the_optimiser_change_on_resuming(preset, folder, tmp_path):
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "run").exit_code == 0
+    change = ("--set", "loop.images=24", "--set", "loop.weight_decay=0.5", "--set", "loop.betas=[0.5,0.6]")
+    assert run("train", "--out", tmp_path / "run", "--resume", *change).exit_code == 0
+    state = torch.load(tmp_path / "run" / "checkpoint-000000024" / "optimizers.pt", weights_only=True)
+    group = state["generator"]["param_groups"][0]
+    assert (tuple(group["betas"]), group["weight_decay"]) == ((0.5, 0.6), 0.5)
+
+
 def test_a_run_is_not_overwritten_but_resumed(preset, folder, tmp_path):
     assert run("train", preset, "--data", folder, "--out", tmp_path / "run").exit_code == 0
     again = run("train", preset, "--data", folder, "--out", tmp_path / "run")

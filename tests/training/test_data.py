@@ -43,7 +43,7 @@ def test_bad_photos_are_left_out_and_named(folder):
     photos = Photos([folder], smallest=64)
     assert len(photos) == 4
     assert [name.rpartition("/")[2] for name in (*photos.unreadable, *photos.too_small)] == ["broken.png", "small.png"]
-    assert min(photos.short_sides) == 80
+    assert min(min(size) for size in photos.sizes) == 80
 
 
 def test_a_photo_that_breaks_off_is_passed_over(folder):
@@ -105,7 +105,7 @@ def test_pair_folders_repeat_and_are_read_back(photos, tmp_path, case):
     assert head["case"] == case
     assert sorted(row["name"] for row in rows) == names
     real = RealPairs(tmp_path / "a", smallest=64)
-    hr, lr = real.crop(64, np.random.default_rng(0))
+    hr, lr = real.crop(0, 64, np.random.default_rng(0))
     assert hr.shape == (3, 64, 64)
     assert lr.shape == (3, 16, 16)
     with pytest.raises(DataError, match="holds pairs already"):
@@ -120,7 +120,7 @@ def test_real_pairs_are_of_the_same_place(tmp_path):
         Image.fromarray(np.stack([across, down, across], 2)).save(tmp_path / kind / "ramp.png")
     real = RealPairs(tmp_path)
     for seed in range(8):
-        hr, lr = real.crop(32, np.random.default_rng(seed))
+        hr, lr = real.crop(0, 32, np.random.default_rng(seed))
         assert (hr[:, ::4, ::4] - lr).abs().max() <= 4 / 255
 
 
@@ -129,7 +129,26 @@ def test_real_pairs_that_do_not_fit_are_refused(tmp_path):
         (tmp_path / kind).mkdir()
         Image.new("RGB", (side, side)).save(tmp_path / kind / "a.png")
     with pytest.raises(DataError, match="64×64 and 20×20"):
-        RealPairs(tmp_path).crop(32, np.random.default_rng(0))
+        RealPairs(tmp_path)
     Image.new("RGB", (64, 64)).save(tmp_path / "hr" / "b.png")
     with pytest.raises(DataError, match="b is in hr but not"):
         RealPairs(tmp_path)
+
+
+def test_real_pairs_alone_are_trained_on_and_held_out(tmp_path):
+    for kind, side in (("hr", 64), ("lr", 16)):
+        (tmp_path / kind).mkdir()
+        for level in range(6):
+            Image.new("RGB", (side, side), (40 * level,) * 3).save(tmp_path / kind / f"{level}.png")
+    real = RealPairs(tmp_path, 32)
+    settings = PairSettings(crop=32, holdout=3)
+    trained, held = (Pairs(None, settings, 0, 40, held_out=held_out, real=real) for held_out in (False, True))
+    levels = [{round(pairs[i]["hr"].mean().item() * 255 / 40) for i in range(40)} for pairs in (trained, held)]
+    assert levels == [{1, 2, 4, 5}, {0, 3}]
+    assert trained.shortest_side == 64
+    (tmp_path / "lr" / "1.png").write_bytes((tmp_path / "lr" / "1.png").read_bytes()[:-30])
+    real = RealPairs(tmp_path, 32)
+    damaged = {Pairs(None, settings, 0, 40, real=real)[i]["damaged"].rpartition("/")[2] for i in range(40)}
+    assert damaged == {"", "1.png"}
+    with pytest.raises(DataError, match="neither photos nor real pairs"):
+        Pairs(None, settings, 0, 40)

@@ -36,7 +36,10 @@ def test_teacher_then_distillation_from_a_release(release, many_photos, tmp_path
     vit = ViTConfig(hidden_size=64, num_attention_heads=1, num_hidden_layers=2, intermediate_size=64, image_size=32)
     ViTModel(vit, add_pooling_layer=False).save_pretrained(tmp_path / "dino")
     student = tmp_path / "student"
-    words = ("--data", many_photos, "--init", release, "--teacher", tmp_path / "teacher", "--dino", tmp_path / "dino")
+    asked = addsr.load(tmp_path / "teacher" / "model", device="cpu", precision="fp32").restorer
+    assert (asked.sampler, asked.num_inference_steps, asked.guidance_scale) == ("ancestral", 50, 5.5)
+    start = tmp_path / "teacher" / "model"
+    words = ("--data", many_photos, "--init", start, "--teacher", tmp_path / "teacher", "--dino", tmp_path / "dino")
     train_tiny("sd2-addsr", *words, "--out", student, **SHORT)
     rows = [json.loads(line) for line in (student / "stats.jsonl").read_text().splitlines()]
     assert {"generator/distillation", "generator/adversarial", "discriminator/total"} <= set(rows[-1])
@@ -46,4 +49,5 @@ def test_teacher_then_distillation_from_a_release(release, many_photos, tmp_path
     assert unet
     assert all("image_attentions" in key for key in unet)
     up = addsr.load(student / "model", device="cpu", precision="fp32")
+    assert (up.restorer.sampler, up.restorer.num_inference_steps, up.restorer.guidance_scale) == ("addsr", 4, 1.0)
     assert up(Image.open(many_photos / "0.png").crop((0, 0, 16, 16)), steps=1).size == (64, 64)

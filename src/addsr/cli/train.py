@@ -71,13 +71,18 @@ def train(
             config = merged(config, assignment(change))
         loop = {"seed": seed, "max_minutes": max_minutes}
         config = merged(config, {"loop": {name: value for name, value in loop.items() if value is not None}})
-        if not config["sources"].get("data"):
-            raise typer.BadParameter("give a folder or tar shard of photos", param_hint="--data")
+        if not config["sources"].get("data") and not config["sources"].get("pairs"):
+            raise typer.BadParameter("give a folder or tar shard of photos, or --pairs", param_hint="--data")
 
         from addsr.training.run import train as run  # heavy: only once the command is known to make sense
 
         outcome = run(config, out, resume=resume, quiet=False)
-    for names, why in ((outcome.unreadable, "unreadable"), (outcome.too_small, "smaller than the crop")):
+    left_out = {
+        "unreadable": outcome.unreadable,
+        "smaller than the crop": outcome.too_small,
+        "damaged": outcome.damaged,
+    }
+    for why, names in left_out.items():
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             typer.echo(f"left out, {why}: {names[0]}{more}", err=True)

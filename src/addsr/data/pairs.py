@@ -25,7 +25,8 @@ class PairSettings:
         min_contrast: crops of a smaller standard deviation (in [0, 1]) are drawn anew, up to `redraws` times.
         holdout: every n-th photo is kept from training, for choosing checkpoints.
         fixed_cases: share of the pairs degraded by the paper's four cases instead of the two-order process.
-        real: share of the pairs taken from real LR/HR pairs, where there are some.
+        real: share of the pairs taken from real LR/HR pairs, where there are some; all of them where there is nothing else.
+        memory: megabytes of decoded photos that each process keeps.
         degradation: the two-order process.
     """
 
@@ -35,16 +36,23 @@ class PairSettings:
     holdout: int = 36
     fixed_cases: float = 0.25
     real: float = 0.5
+    memory: int = 2000
     degradation: DegradationSettings = field(default_factory=DegradationSettings)
 
     def __post_init__(self) -> None:
         if self.crop < 32 or self.crop % 32:
             raise DataError(f"pairs.crop is {self.crop}; it must be a multiple of 32")
-        if self.holdout < 2:
-            raise DataError(f"pairs.holdout is {self.holdout}; it must be at least 2")
+        for name, least in (("holdout", 2), ("memory", 0)):
+            if getattr(self, name) < least:
+                raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("fixed_cases", "real"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be 0 to 1")
+
+
+def chosen(count: int, holdout: int, held_out: bool) -> list[int]:
+    """Which of `count` photos are trained on, or, held out, measured on: every n-th. A single one has to serve for both."""
+    return [i for i in range(count) if (i % holdout == 0) == held_out] or [0]
 
 
 class RealPairs:
@@ -53,26 +61,33 @@ class RealPairs:
     Args:
         folder: holds the two folders, as `addsr degrade` writes them.
         smallest: shortest side of HR.
+        memory: megabytes of decoded pictures that are kept.
+
+    Attributes:
+        hr, lr: the pictures.
+        partners: position in `lr` of each of `hr`.
 
     Raises:
         DataError: where a folder is missing, a picture has no partner, or the sizes do not fit.
     """
 
-    def __init__(self, folder: Path, smallest: int = SCALE) -> None:
-        self.hr, self.lr = Photos([folder / "hr"], smallest), Photos([folder / "lr"], smallest // SCALE)
+    def __init__(self, folder: Path, smallest: int = SCALE, memory: int = 2000) -> None:
+        self.hr = Photos([folder / "hr"], smallest, memory)
+        self.lr = Photos([folder / "lr"], smallest // SCALE, memory)
         partners = {Path(name).stem: index for index, name in enumerate(self.lr.names)}
         stems = [Path(name).stem for name in self.hr.names]
         if missing := [stem for stem in stems if stem not in partners]:
             raise DataError(f"{folder}: {missing[0]} is in hr but not (readable and large enough) in lr")
         self.partners = [partners[stem] for stem in stems]
+        for name, hr, partner in zip(self.hr.names, self.hr.sizes, self.partners, strict=True):
+            _check_sizes(name, hr, self.lr.sizes[partner])
 
-    def crop(self, side: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """HR (3, side, side) and LR (3, side/4, side/4) in [0, 1] of the same place and orientation."""
-        index = int(rng.integers(len(self.hr)))
+    def __len__(self) -> int:
+        return len(self.hr)
+
+    def crop(self, index: int, side: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """HR (3, side, side) and LR (3, side/4, side/4) in [0, 1] of the same place and orientation of a pair."""
         hr, lr = self.hr[index], self.lr[self.partners[index]]
-        if hr.shape[:2] != tuple(SCALE * extent for extent in lr.shape[:2]):
-            sizes = f"{hr.shape[1]}×{hr.shape[0]} and {lr.shape[1]}×{lr.shape[0]}"
-            raise DataError(f"{self.hr.names[index]}: HR and LR are {sizes}; HR must be {SCALE} times LR")
         small = side // SCALE
         top, left = (int(rng.integers(extent - small + 1)) for extent in lr.shape[:2])
         turns, flip = int(rng.integers(4)), rng.random() < 0.5
@@ -81,16 +96,31 @@ class RealPairs:
         return from_uint8(orient(hr_crop, turns, flip)), from_uint8(orient(lr_crop, turns, flip))
 
 
+def _check_sizes(name: str, hr: tuple[int, int], lr: tuple[int, int]) -> None:
+    if hr != (SCALE * lr[0], SCALE * lr[1]):
+        sizes = f"{hr[0]}×{hr[1]} and {lr[0]}×{lr[1]}"
+        raise DataError(f"{name}: HR and LR are {sizes}; HR must be {SCALE} times LR")
+
+
 class Pairs(Dataset[dict[str, Any]]):
     """Item n is the n-th pair of an endless stream; `length` only bounds a DataLoader.
 
     Items hold `hr` and `lr`, both (3, crop, crop) float32 in [0, 1], where `lr` is the degraded quarter, enlarged to HR
-    size; `place`, their own n; and `prompt`, the photo's caption.
+    size; `place`, their own n; `prompt`, the photo's caption; and `damaged`, the names, a line each, of photos that could
+    not be decoded and were passed over.
+
+    Args:
+        photos: sharp ones, to be degraded; None where there are real pairs alone.
+        settings: see there.
+        seed: of everything random.
+        length: see above.
+        held_out: give the photos and pairs that are kept from training.
+        real: real pairs, or None.
     """
 
     def __init__(
         self,
-        photos: Photos,
+        photos: Photos | None,
         settings: PairSettings,
         seed: int,
         length: int,
@@ -98,48 +128,76 @@ class Pairs(Dataset[dict[str, Any]]):
         held_out: bool = False,
         real: RealPairs | None = None,
     ) -> None:
+        if photos is None and real is None:
+            raise DataError("neither photos nor real pairs to train on")
         self.photos, self.settings, self.seed, self.length, self.real = photos, settings, seed, length, real
-        # a single photo has to serve for both
-        self.chosen = [i for i in range(len(photos)) if (i % settings.holdout == 0) == held_out] or [0]
+        self.chosen = [] if photos is None else chosen(len(photos), settings.holdout, held_out)
+        self.chosen_real = [] if real is None else chosen(len(real), settings.holdout, held_out)
+        self.real_share = 1.0 if photos is None else settings.real if real is not None else 0.0
+
+    @property
+    def shortest_side(self) -> int:
+        """Of the photos and pairs that crops are taken from, in pixels."""
+        sides = [] if self.photos is None else [min(self.photos.sizes[index]) for index in self.chosen]
+        return min(
+            sides + ([] if self.real is None else [min(self.real.hr.sizes[index]) for index in self.chosen_real])
+        )
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, count: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, count])
-        if self.real is not None and rng.random() < self.settings.real:
-            hr, lr = self.real.crop(self.settings.crop, rng)
-            return {"hr": hr, "lr": self._enlarged(lr), "place": count, "prompt": ""}
-        hr, index = self._crop(rng)
-        if rng.random() < self.settings.fixed_cases:
-            lr = fixed_case(hr, CASES[rng.integers(len(CASES))], rng)
+        if self.real is not None and (self.photos is None or rng.random() < self.real_share):
+            (hr, lr), damaged = self._real_crop(self.real, rng)
+            prompt = ""
         else:
-            lr = two_order(hr, self.settings.degradation, rng)
-        return {"hr": hr, "lr": self._enlarged(lr), "place": count, "prompt": self.photos.caption(index)}
+            hr, index, damaged = self._crop(rng)
+            if rng.random() < self.settings.fixed_cases:
+                lr = fixed_case(hr, CASES[rng.integers(len(CASES))], rng)
+            else:
+                lr = two_order(hr, self.settings.degradation, rng)
+            assert self.photos is not None
+            prompt = self.photos.caption(index)
+        crop = self.settings.crop
+        lr = resize(lr, (crop, crop)).clamp(0, 1)
+        return {"hr": hr, "lr": lr, "place": count, "prompt": prompt, "damaged": "\n".join(damaged)}
 
-    def _enlarged(self, lr: torch.Tensor) -> torch.Tensor:
-        return resize(lr, (self.settings.crop, self.settings.crop)).clamp(0, 1)
+    def _real_crop(
+        self, real: RealPairs, rng: np.random.Generator
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], list[str]]:
+        """HR and LR of a real pair, and the names of damaged ones that were passed over."""
+        damaged: list[str] = []
+        while True:
+            index = self.chosen_real[rng.integers(len(self.chosen_real))]
+            try:
+                return real.crop(index, self.settings.crop, rng), damaged
+            except DataError:
+                damaged.append(real.hr.names[index])
+                if len(damaged) > MOST_DAMAGED:
+                    raise
 
-    def _crop(self, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
-        """A random crop in one of the eight orientations, and the photo that it is from.
+    def _crop(self, rng: np.random.Generator) -> tuple[torch.Tensor, int, list[str]]:
+        """A random crop in one of the eight orientations, the photo that it is from, and damaged ones passed over.
 
-        Flat sky teaches little, so it is drawn less often; a photo that turns out to be damaged is passed over.
+        Flat sky teaches little, so it is drawn less often.
         """
-        side = self.settings.crop
-        redraws, damaged = self.settings.redraws, 0
+        assert self.photos is not None
+        side, redraws = self.settings.crop, self.settings.redraws
+        damaged: list[str] = []
         while True:
             index = self.chosen[rng.integers(len(self.chosen))]
             try:
                 photo = self.photos[index]
             except DataError:
-                damaged += 1
-                if damaged > MOST_DAMAGED:
+                damaged.append(self.photos.names[index])
+                if len(damaged) > MOST_DAMAGED:
                     raise
                 continue
             top, left = (int(rng.integers(extent - side + 1)) for extent in photo.shape[:2])
             crop = photo[top : top + side, left : left + side]
             if redraws == 0 or crop.std() >= 255 * self.settings.min_contrast:
-                return from_uint8(orient(crop, int(rng.integers(4)), rng.random() < 0.5)), index
+                return from_uint8(orient(crop, int(rng.integers(4)), rng.random() < 0.5)), index, damaged
             redraws -= 1
 
 

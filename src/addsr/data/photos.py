@@ -44,7 +44,8 @@ class Photos:
         without: a folder whose files are not photos to train on: the run's own.
 
     Attributes:
-        names, short_sides: of the photos, in pixels.
+        names: of the photos.
+        sizes: (width, height) of them in pixels.
         unreadable, too_small: names of what was left out, and why.
 
     Raises:
@@ -58,16 +59,16 @@ class Photos:
         self.unreadable: list[str] = []
         self.too_small: list[str] = []
         self.names: list[str] = []
-        self.short_sides: list[int] = []
+        self.sizes: list[tuple[int, int]] = []
         for name in sorted(found):
-            side = _short_side(found[name])
-            if side is None:
+            size = _size(found[name])
+            if size is None:
                 self.unreadable.append(name)
-            elif side < smallest:
+            elif min(size) < smallest:
                 self.too_small.append(name)
             else:
                 self.names.append(name)
-                self.short_sides.append(side)
+                self.sizes.append(size)
         where = ", ".join(map(str, sources))
         if not found:
             raise DataError(f"no photo in {where}")
@@ -107,12 +108,12 @@ class Photos:
         return "" if place is None else place.read().decode("utf-8", "replace").strip()
 
 
-def _short_side(place: Place) -> int | None:
+def _size(place: Place) -> tuple[int, int] | None:
     """From the header alone, which a large data set makes worth while; None if unreadable."""
     for most in (HEADER, -1):  # in some formats it is at the end
         try:
             with Image.open(io.BytesIO(place.read(most))) as image:
-                return min(image.size)
+                return image.size
         except _UNREADABLE:
             continue
     return None

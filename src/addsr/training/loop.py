@@ -101,6 +101,9 @@ class Loop:
         accelerator: of `make_accelerator`; the task's networks are moved to its device.
         on_save: called in the main process after each checkpoint with the images seen and the averages of the networks.
         quiet: no progress on stderr.
+
+    Attributes:
+        damaged: names of photos that turned out not to be decodable, as far as this process met them.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class Loop:
         self.optimizers = {name: self._optimizer(player) for name, player in self.players.items()}
         self.averages = {name: EMA(task.networks[name], settings.ema) for name in task.averaged}
         self.images, self.seconds = 0, 0.0
+        self.damaged: set[str] = set()
         out.mkdir(parents=True, exist_ok=True)
         self.reporter = Reporter(out, settings.images, quiet=quiet, main=self.accelerator.is_main_process)
 
@@ -145,6 +149,10 @@ class Loop:
         if path is not None:
             state = load_checkpoint(path, self.task.networks, self.averages, self.optimizers)
             self.images, self.seconds = state["images"], state["seconds"]
+            for name, player in self.players.items():  # what the settings say now, not what they were
+                for group in self.optimizers[name].param_groups:
+                    group["betas"] = player.betas or self.settings.betas
+                    group["weight_decay"] = self.settings.weight_decay
             self.reporter.rewind(self.images)
         return self.images
 
@@ -282,6 +290,7 @@ class Loop:
         sampler = _Places(places)
         loader = DataLoader(self.pairs, batch_sampler=sampler, num_workers=settings.workers, prefetch_factor=ahead)
         for batch in _plainly(loader):
+            self.damaged.update(name for names in batch.pop("damaged", ()) for name in names.splitlines())
             parts.append(
                 {
                     key: value.to(accelerator.device, non_blocking=True) if isinstance(value, torch.Tensor) else value

@@ -80,7 +80,7 @@ def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
         TrainingError: for a key that it does not have.
     """
     known = ("prediction_type", "start_point", "psr_weight", "num_inference_steps", "color_fix", "sampler")
-    known = (*known, "one_step_timestep")
+    known = (*known, "one_step_timestep", "guidance_scale")
     for name, value in config.get("defaults", {}).items():
         if name not in known:
             raise TrainingError(f"unknown setting defaults.{name}; defaults has {', '.join(known)}")

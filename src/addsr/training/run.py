@@ -37,6 +37,8 @@ MAP_CROPS = 16  # whose latents say how one autoencoder's become another's
 COMPONENT_CROPS = 256  # crops whose patches give the principal components
 HELD_CROP = 256  # pixels at most
 HELD_PAIRS = 16
+LEFT_OUT = ("unreadable", "too_small")
+HELD_STEPS = {"addsr": (1, 4), "ancestral": (10,), "d3sr": (1,)}  # by sampler
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Outcome:
         images: seen in all.
         finished: whether the run's end was reached.
         model: folder of the trained model.
-        unreadable, too_small: names of photos that were left out.
+        unreadable, too_small, damaged: names of photos that were left out: by their header, their size, or when decoded.
     """
 
     images: int
@@ -82,6 +84,7 @@ class Outcome:
     model: Path
     unreadable: list[str]
     too_small: list[str]
+    damaged: list[str]
 
 
 def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: bool = True) -> Outcome:
@@ -103,8 +106,9 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
         raise TrainingError(f"{out}: holds a run already; go on with --resume, or take another folder")
     torch.manual_seed(loop_settings.seed)
 
-    photos = Photos(sources.data, smallest=pair_settings.crop, without=out)
-    real = None if sources.pairs is None else RealPairs(sources.pairs, pair_settings.crop)
+    memory = pair_settings.memory
+    photos = Photos(sources.data, pair_settings.crop, memory, without=out) if sources.data else None
+    real = None if sources.pairs is None else RealPairs(sources.pairs, pair_settings.crop, memory)
     pairs = Pairs(photos, pair_settings, loop_settings.seed, loop_settings.images, real=real)
     lpips = None if sources.lpips is None else SqueezeLPIPS(sources.lpips)
 
@@ -116,12 +120,12 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
         lpips.to(accelerator.device)
     task = _task(config, networks, sources, lpips, pairs, accelerator.device)
 
-    held = Pairs(photos, pair_settings, loop_settings.seed + 1, HELD_PAIRS, held_out=True)
-    side = min(HELD_CROP, *(photos.short_sides[index] for index in held.chosen))
+    held = Pairs(photos, pair_settings, loop_settings.seed + 1, HELD_PAIRS, held_out=True, real=real)
+    side = min(HELD_CROP, held.shortest_side)
     held.settings = replace(pair_settings, crop=max(1, side // pair_settings.crop) * pair_settings.crop)
     with torch.no_grad():
         embeds = None if networks.encode_text is None else networks.encode_text([""])
-    steps = (1,) if networks.restorer.sampler == "d3sr" else (1, 4)
+    steps = HELD_STEPS[networks.restorer.sampler]
     check = HeldOut(held, lpips, networks.restorer, out, steps=steps, prompt_embeds=embeds)
     loop = Loop(task, pairs, loop_settings, out, accelerator=accelerator, on_save=check, quiet=quiet)
     if resume:
@@ -134,7 +138,9 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
     checkpoint = latest_checkpoint(out)
     if accelerator.is_main_process and checkpoint is not None:
         save_model(networks, checkpoint, model, faithful)
-    return Outcome(loop.images, finished, model, photos.unreadable, photos.too_small)
+    read = [source for source in (photos, *([] if real is None else [real.hr, real.lr])) if source is not None]
+    unreadable, too_small = ([name for source in read for name in getattr(source, kind)] for kind in LEFT_OUT)
+    return Outcome(loop.images, finished, model, unreadable, too_small, sorted(loop.damaged))
 
 
 def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Networks:
