@@ -290,7 +290,7 @@ class Loop:
         sampler = _Places(places)
         loader = DataLoader(self.pairs, batch_sampler=sampler, num_workers=settings.workers, prefetch_factor=ahead)
         for batch in _plainly(loader):
-            self.damaged.update(name for names in batch.pop("damaged", ()) for name in names.splitlines())
+            self.damaged.update(name for names in batch.get("damaged", ()) for name in names.splitlines())
             parts.append(
                 {
                     key: value.to(accelerator.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
