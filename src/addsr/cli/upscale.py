@@ -233,8 +233,8 @@ def _show_plans(
     debug: bool,
 ) -> int:
     """What each picture would take; returns the exit code."""
+    from addsr.evaluation.plan import Planner
     from addsr.image.read import read_picture
-    from addsr.runtime.plan import Planner
 
     planner, failed = None, False
     for job in jobs:

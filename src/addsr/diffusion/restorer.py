@@ -15,7 +15,7 @@ from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
 from addsr.diffusion.sampler import StepCallback, sample
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, student_timesteps
 from addsr.diffusion.tiled import Tiling, blend, plan_tiles
-from addsr.image.normalize import imagenet_normalized
+from addsr.image.normalize import ENCODER_SIDE, imagenet_normalized
 from addsr.runtime.offload import Offload
 
 Noise = Callable[[int], torch.Tensor]
@@ -350,7 +350,7 @@ class Restorer:
 
     def encode_image(self, picture: torch.Tensor) -> torch.Tensor:
         """Representation tokens (N, L, D) of a picture (N, 3, H, W) in [0, 1], wherever it lies."""
-        pixels = F.interpolate(picture.float(), (384, 384), mode="bicubic", align_corners=False)
+        pixels = F.interpolate(picture.float(), (ENCODER_SIDE, ENCODER_SIDE), mode="bicubic", align_corners=False)
         return self.represent(imagenet_normalized(pixels))
 
     def represent(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,10 @@ from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.errors import AddSRError
+from addsr.evaluation.stages import Model, evaluations
 from addsr.runtime.cost import measure
-from addsr.runtime.plan import on_meta
 
 CONFIGURED = ("addsr", "seesr", "d3sr")  # Stable-Diffusion-2-size models that need no weights to be counted
-TEXT_TOKENS, IMAGE_TOKENS, ENCODER_SIDE = 77, 145, 384
 
 
 @dataclass
@@ -101,12 +100,12 @@ def profile(
         AddSRError: if there is no such model, or it cannot do a picture of that size or so many steps.
     """
     model = _configured(name) if name in CONFIGURED else _loaded(name)
-    bare = model if model.is_meta else _Model(on_meta(model.restorer), _text_on_meta(model.text_encoder))
+    bare = model if model.is_meta else model.on_meta()
     restorer = bare.restorer
     if size < 1 or size % restorer.size_multiple:
         raise AddSRError(f"size is {size}; for {name} it must be a multiple of {restorer.size_multiple}")
     try:
-        count = restorer.runs(steps).steps
+        runs = restorer.runs(steps)
     except ValueError as error:
         raise AddSRError(str(error)) from None
     vae = restorer.vae
@@ -121,36 +120,23 @@ def profile(
     }
     counted = {part: [network for network in networks if network is not None] for part, networks in parts.items()}
     weights = {part: [p for network in networks for p in network.parameters()] for part, networks in counted.items()}
-    result = Profile(name, size, count, {part: sum(p.numel() for p in own) for part, own in weights.items() if own})
+    result = Profile(
+        name, size, runs.steps, {part: sum(p.numel() for p in own) for part, own in weights.items() if own}
+    )
     result.weight_bytes = sum(p.nbytes for own in weights.values() for p in own)
-    for stage, (runs, run) in _stages(bare, size, count, torch.device("meta")).items():
-        cost = measure(run)
-        result.stages[stage] = Stage(runs, cost.macs, cost.attention_macs, cost.peak_bytes)
+    guided = is_guided(restorer.guidance_scale)
+    for stage, evaluation in evaluations(bare, size, size, runs, guided, torch.device("meta")).items():
+        cost = measure(evaluation.run)
+        result.stages[stage] = Stage(evaluation.runs, cost.macs, cost.attention_macs, cost.peak_bytes)
     if timed:
         target = torch.device(device)
         real = _with_random_weights(model, target) if model.is_meta else model.to(target)
-        for stage, (runs, run) in _stages(real, size, count, target).items():
-            result.stages[stage].seconds = runs * _seconds(run, target)
+        for stage, evaluation in evaluations(real, size, size, runs, guided, target).items():
+            result.stages[stage].seconds = evaluation.runs * _seconds(evaluation.run, target)
     return result
 
 
-@dataclass(frozen=True)
-class _Model:
-    restorer: Restorer
-    text_encoder: Any = None
-
-    @property
-    def is_meta(self) -> bool:
-        return self.restorer.placement.is_meta
-
-    def to(self, device: torch.device) -> "_Model":
-        self.restorer.to(device)
-        if self.text_encoder is not None:
-            self.text_encoder.to(device)
-        return self
-
-
-def _loaded(name: str) -> _Model:
+def _loaded(name: str) -> Model:
     from addsr.checkpoints.published import locate
     from addsr.loading import find_model, load_describer, load_restorer
 
@@ -158,10 +144,10 @@ def _loaded(name: str) -> _Model:
     restorer = load_restorer(files, torch.float32)
     describer = load_describer(files, restorer, torch.float32)
     words = None if describer is None else describer.encode_prompt
-    return _Model(restorer, None if words is None else words.open())
+    return Model(restorer, None if words is None else words.open())
 
 
-def _configured(name: str) -> _Model:
+def _configured(name: str) -> Model:
     """A Stable-Diffusion-2-size model on the meta device."""
     from addsr.checkpoints.published import DEFAULTS
     from addsr.models.controlnet import AddSRControlNet
@@ -174,7 +160,7 @@ def _configured(name: str) -> _Model:
     if name == "d3sr":
         with torch.device("meta"):
             unet = AddSRUNet(use_image_cross_attention=False).eval()
-            return _Model(
+            return Model(
                 Restorer(
                     unet,
                     autoencoder(),
@@ -194,85 +180,19 @@ def _configured(name: str) -> _Model:
             sampler="addsr" if name == "addsr" else "ancestral",
             **DEFAULTS[name],
         )
-        return _Model(restorer, text_encoder())
+        return Model(restorer, text_encoder())
 
 
-def _text_on_meta(text_encoder: Any) -> Any:
-    if text_encoder is None:
-        return None
-    with torch.device("meta"):
-        return type(text_encoder)(text_encoder.config).eval()
-
-
-def _with_random_weights(model: _Model, device: torch.device) -> _Model:
+def _with_random_weights(model: Model, device: torch.device) -> Model:
     """The time does not depend on the weights, as long as no number is subnormal or infinite."""
-    networks = [*model.restorer.networks, *([] if model.text_encoder is None else [model.text_encoder])]
     with torch.no_grad():
-        for network in networks:
+        for network in model.networks:
             network.to_empty(device=device)
             for parameter in network.parameters():
                 parameter.normal_(std=0.5 / max(parameter[0].numel(), 1) ** 0.5 if parameter.ndim > 1 else 0.1)
             for buffer in network.buffers():
                 buffer.zero_()
     return model
-
-
-def _stages(model: _Model, size: int, steps: int, device: torch.device) -> dict[str, tuple[int, Callable[[], object]]]:
-    """Stage -> (runs in one restoration, one run)."""
-    restorer, text_encoder = model.restorer, model.text_encoder
-    unet, factor = restorer.unet, restorer.vae_scale_factor
-    like = unet.conv_in.weight
-
-    def zeros(*shape: int) -> torch.Tensor:
-        return torch.full(shape, 0.5, dtype=like.dtype, device=device)
-
-    picture, latents = zeros(1, 3, size, size), zeros(1, unet.config["in_channels"], size // factor, size // factor)
-    text, image = unet.config["cross_attention_dim"], unet.config["use_image_cross_attention"]
-    context = {
-        "encoder_hidden_states": None if text is None else zeros(1, TEXT_TOKENS, text),
-        "image_encoder_hidden_states": zeros(1, IMAGE_TOKENS, unet.config["image_cross_attention_dim"])
-        if image
-        else None,
-    }
-    guided = 2 if is_guided(restorer.guidance_scale) else 1
-    runs = restorer.runs(steps)
-    stages: dict[str, tuple[int, Callable[[], object]]] = {}
-    if text_encoder is not None:
-        ids = torch.zeros(1, TEXT_TOKENS, dtype=torch.long, device=device)
-        stages["text"] = (guided, lambda: text_encoder(ids))
-    if restorer.image_encoder is not None:
-        encoder: Any = restorer.image_encoder
-        stages["tokens"] = (runs.decodings, lambda: encoder(zeros(1, 3, ENCODER_SIDE, ENCODER_SIDE)))
-        if hasattr(encoder, "tag_logits"):
-            width = encoder.config["token_dim"]
-            stages["tags"] = (1, lambda: encoder.tag_logits(zeros(1, IMAGE_TOKENS, width)))
-    if runs.encodings:
-        stages["encode"] = (runs.encodings, lambda: restorer.vae.encode(picture).latent_dist.mode())
-    residuals: dict[str, Any] = {}
-    if restorer.controlnet is not None:
-        controlnet: Any = restorer.controlnet
-        stages["controlnet"] = (steps * guided, lambda: controlnet(latents, 999, picture, **context))
-        widths = [
-            (conv.in_channels, level)
-            for conv, level in zip(controlnet.controlnet_down_blocks, _levels(controlnet), strict=True)
-        ]
-        sides = [-(-latents.shape[2] // 2**level) for _, level in widths]
-        residuals = {
-            "down_block_additional_residuals": [zeros(1, c, s, s) for (c, _), s in zip(widths, sides, strict=True)],
-            "mid_block_additional_residual": zeros(1, widths[-1][0], sides[-1], sides[-1]),
-        }
-    own = {"controlnet_cond": picture} if unet.config["conditioning"] is not None else {}
-    stages["unet"] = (steps * guided, lambda: unet(latents, 999, **context, **residuals, **own))
-    stages["decode"] = (runs.decodings, lambda: restorer.decode_latents(latents))
-    return stages
-
-
-def _levels(controlnet: Any) -> list[int]:
-    """The level of each skip: conv_in's, then each block's layers and its downsampling."""
-    levels = [0]
-    for level, block in enumerate(controlnet.down_blocks):
-        levels += [level] * len(block.resnets) + [level + 1] * (block.downsamplers is not None)
-    return levels
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import torch
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ENCODER_SIDE = 384  # pixels of the square picture that RAM takes
 
 
 def imagenet_normalized(pictures: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from addsr.image.normalize import imagenet_normalized
-
-SIDE = 384  # RAM's
+from addsr.image.normalize import ENCODER_SIDE, imagenet_normalized
 
 
 def encoder_pixels(lr: torch.Tensor, antialias: bool = True) -> torch.Tensor:
@@ -15,7 +13,9 @@ def encoder_pixels(lr: torch.Tensor, antialias: bool = True) -> torch.Tensor:
 
     The released code does not filter a larger photo before it shrinks it (`antialias=False`).
     """
-    pixels = F.interpolate(lr[None], (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=antialias)
+    pixels = F.interpolate(
+        lr[None], (ENCODER_SIDE, ENCODER_SIDE), mode="bilinear", align_corners=False, antialias=antialias
+    )
     return imagenet_normalized(pixels)
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from addsr.diffusion.guidance import is_guided
-from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.restorer import Runs
 from addsr.diffusion.tiled import plan_tiles
+from addsr.evaluation.stages import Model, evaluations
 from addsr.image.conditioning import MODEL_SCALE, enlarged_size
 from addsr.image.picture import Picture
 from addsr.image.tiling import plan_axis
@@ -67,9 +68,9 @@ class Planner:
         sizes = [sum(_bytes(network) for network in group) for group in offloaded or groups]
         self._weights = max(sizes) if offloaded else sum(sizes)
         self._dtype, self._device = restorer.placement.dtype, restorer.placement.device
-        self._meta = on_meta(restorer)
+        self._meta = Model(restorer).on_meta()  # text takes next to nothing
         self._speed = macs_per_second(self._device, self._dtype)
-        self._known: dict[tuple[int, int], dict[str, Cost]] = {}
+        self._known: dict[tuple[int, int, Runs, bool], dict[str, Cost]] = {}
 
     def __call__(self, picture: Picture, options: RestoreOptions) -> Expected:
         """What restoring `picture` takes.
@@ -97,76 +98,31 @@ class Planner:
             factor = restorer.vae_scale_factor
             tiling = upscaler.tiling(side, options)
             tiles = len(plan_tiles(padded[0] // factor, padded[1] // factor, tiling, restorer.unet.downscale))
-        costs = self._costs(sides[0], sides[1])
         runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
-        guided = 2 if is_guided(upscaler.guidance_scale(options)) else 1
-        counts = {"denoise": runs.steps * guided, "decode": runs.decodings, "encode": runs.encodings}
-        macs = tiles * sum(count * (costs[name].macs + costs[name].attention_macs) for name, count in counts.items())
-        if "represent" in costs:
-            macs += costs["represent"].macs * runs.decodings
+        guided = is_guided(upscaler.guidance_scale(options))
+        found = evaluations(self._meta, sides[0], sides[1], runs, guided, torch.device("meta"))
+        costs = self._costs((sides[0], sides[1]), runs, guided)
+        macs = sum(
+            evaluation.runs * (1 if evaluation.of_photo else tiles) * (costs[name].macs + costs[name].attention_macs)
+            for name, evaluation in found.items()
+        )
         activations = max(cost.peak_bytes for cost in costs.values())
         buffers = 4 * 3 * (2 * full[0] * full[1] + height * width)
         seconds = macs / self._speed / EFFICIENCY
         weights = self._weights
         return Expected(height, width, tiles, max(sides), weights, weights + activations + buffers, seconds)
 
-    def _costs(self, height: int, width: int) -> dict[str, Cost]:
-        """Of one tile's evaluations."""
-        key = (height, width)
+    def _costs(self, sides: tuple[int, int], runs: Runs, guided: bool) -> dict[str, Cost]:
+        """Of one run of each evaluation of one tile."""
+        key = (*sides, runs, guided)
         if key not in self._known:
-            self._known[key] = self._measure(height, width)
+            found = evaluations(self._meta, *sides, runs, guided, torch.device("meta"))
+            self._known[key] = {name: measure(evaluation.run) for name, evaluation in found.items()}
         return self._known[key]
-
-    def _measure(self, height: int, width: int) -> dict[str, Cost]:
-        meta, factor = self._meta, self._meta.vae_scale_factor
-
-        def zeros(*shape: int) -> torch.Tensor:
-            return torch.zeros(shape, dtype=self._dtype, device="meta")
-
-        picture = zeros(1, 3, height, width)
-        latents = zeros(1, meta.unet.config["in_channels"], height // factor, width // factor)
-        text, image = meta.unet.config["cross_attention_dim"], meta.unet.config["image_cross_attention_dim"]
-        embeds = None if text is None else zeros(1, 77, text)
-        tokens = zeros(1, 145, image) if meta.unet.config["use_image_cross_attention"] else None
-        costs = {
-            "denoise": measure(lambda: meta.predict(latents, 999, picture, embeds, tokens)),
-            "decode": measure(lambda: meta.decode_latents(latents)),
-            "encode": measure(lambda: meta.vae.encode(picture).latent_dist.mode()),
-        }
-        if meta.image_encoder is not None:
-            encoder: Any = meta.image_encoder
-            costs["represent"] = measure(lambda: encoder(zeros(1, 3, 384, 384)))
-        return costs
 
 
 def _bytes(network: Any) -> int:
     return sum(parameter.nbytes for parameter in network.parameters())
-
-
-def on_meta(restorer: Restorer) -> Restorer:
-    """The same networks without weights."""
-
-    def bare(network: Any) -> Any:
-        if network is None or not hasattr(network, "from_config"):
-            return None
-        with torch.device("meta"):
-            return nn.Module.to(type(network).from_config(network.config), restorer.placement.dtype).eval()
-
-    return Restorer(
-        bare(restorer.unet),
-        bare(restorer.vae),
-        restorer.alphas_cumprod,
-        restorer.prediction_type,
-        controlnet=bare(restorer.controlnet),
-        image_encoder=bare(restorer.image_encoder),
-        fixed_prompt=bare(restorer.fixed_prompt),
-        one_step_timestep=restorer.one_step_timestep,
-        start_point=restorer.start_point,
-        psr_weight=restorer.psr_weight,
-        num_inference_steps=restorer.num_inference_steps,
-        sampler=restorer.sampler,
-        guidance_scale=restorer.guidance_scale,
-    )
 
 
 @torch.no_grad()
