@@ -1,0 +1,113 @@
+"""The papers' ablations from matched short runs: one fixed number of images, several seeds, one element changed at a time.
+
+    python benchmarks/ablations.py addsr --data SHARD... --lpips FILE --teacher RUN --cases CASES --hr HR --tools TOOLS --out OUT
+    python benchmarks/ablations.py d3sr  --data SHARD... --lpips FILE --discriminator RUN ...
+
+Each run is `addsr train compact-addsr` (or `compact-d3sr`) with the switch of its row. What is done is kept in
+OUT/rows.jsonl and not repeated. Prints a Markdown table of the mean over the seeds, and half the distance between the
+largest and the smallest as the spread.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from quality import MEASURES, Quality
+
+import addsr
+
+RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # row -> settings
+    "addsr": {
+        "full": (),
+        "teacher sees LR (Table 4)": ("task.hr_conditioned=false",),
+        "without PSR (Table 5)": ("task.psr=false", "defaults.psr_weight=0.0"),
+        "without TA loss (Table 6)": ("task.timestep_adapting=false",),
+        "without teacher": ("task.distillation=0.0",),
+    },
+    "d3sr": {
+        "MSE": ("task.perceptual=none",),
+        "LPIPS": ("task.perceptual=lpips",),
+        "EA-LPIPS, full": (),
+        "no discriminator": ("task.discriminator=none",),
+        "CNN on pixels": ("task.discriminator=cnn",),
+        "random U-Net": ("task.discriminator=random",),
+    },
+}
+STEPS = {"addsr": (1, 4), "d3sr": (1,)}
+
+
+def train(kind: str, changes: tuple[str, ...], seed: int, out: Path, options: argparse.Namespace) -> Path:
+    """One run; the model's folder."""
+    shutil.rmtree(out, ignore_errors=True)
+    words = [sys.executable, "-m", "addsr", "train", f"compact-{kind}", "--out", str(out), "--seed", str(seed)]
+    words += [word for path in options.data for word in ("--data", str(path))]
+    for name in ("lpips", "teacher", "discriminator"):
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name}", str(value)]
+    settings = [f"loop.images={options.images}", f"loop.save={options.images}", *options.set, *changes]
+    words += [word for setting in settings for word in ("--set", setting)]
+    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+    return out / "model"
+
+
+def table(kind: str, rows: list[dict[str, Any]]) -> str:
+    """Markdown: PSNR-Y / LPIPS / NIQE of the mean of the cases, by row and number of steps."""
+    lines = ["| | " + " | ".join(f"{n} step{'s' if n > 1 else ''}" for n in STEPS[kind]) + " |"]
+    lines.append("|---" * (1 + len(STEPS[kind])) + "|")
+    for name in RUNS[kind]:
+        cells = [name]
+        for steps in STEPS[kind]:
+            found = [row["means"]["mean"] for row in rows if row["name"] == name and row["steps"] == steps]
+            texts = []
+            for measure, digits in zip(MEASURES, (2, 4, 2), strict=True):
+                values = [means[measure] for means in found if measure in means]
+                if values:
+                    spread = (max(values) - min(values)) / 2
+                    texts.append(f"{sum(values) / len(values):.{digits}f} ± {spread:.{digits}f}")
+            cells.append(" / ".join(texts))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=tuple(RUNS))
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    for name in ("lpips", "cases", "hr", "tools", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--teacher")
+    parser.add_argument("--discriminator")
+    parser.add_argument("--images", type=int, default=2400)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--photos", type=int, default=0, help="measure on the first so many only")
+    parser.add_argument("--set", action="append", default=[], help="setting of all runs, as addsr train takes it")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    log = options.out / "rows.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    quality = Quality(options.cases, options.hr, options.tools, options.photos)
+    for seed in options.seeds:
+        for name, changes in RUNS[options.kind].items():
+            if any(row["name"] == name and row["seed"] == seed for row in rows):
+                continue
+            model = train(options.kind, changes, seed, options.out / "run", options)
+            upscaler = addsr.load(model, device="cpu", precision="fp32")
+            for steps in STEPS[options.kind]:
+                with torch.no_grad():
+                    means = quality(upscaler, steps=steps)
+                rows.append({"name": name, "seed": seed, "steps": steps, "images": options.images, "means": means})
+            log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            print(
+                name, seed, *(json.dumps(row["means"]["mean"]) for row in rows[-len(STEPS[options.kind]) :]), flush=True
+            )
+    print(table(options.kind, rows))
+
+
+if __name__ == "__main__":
+    main()
