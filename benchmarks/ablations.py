@@ -1,6 +1,6 @@
 """The papers' ablations from matched short runs: one fixed number of images, several seeds, one element changed at a time.
 
-    python benchmarks/ablations.py addsr --data SHARD... --lpips FILE --teacher RUN --cases CASES --hr HR --tools TOOLS --out O
+    python benchmarks/ablations.py addsr --data SHARD... --lpips FILE --teacher RUN --cases C --hr HR --tools TOOLS --out O
     python benchmarks/ablations.py d3sr  --data SHARD... --lpips FILE --discriminator RUN ...
 
 Each run is `addsr train compact-addsr` (or `compact-d3sr`) with the switch of its row. What is done is kept in
