@@ -41,17 +41,20 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # row -> settings
 STEPS = {"addsr": (1, 4), "d3sr": (1,)}
 
 
-def train(kind: str, changes: tuple[str, ...], seed: int, out: Path, options: argparse.Namespace) -> Path:
+def train(kind: str, settings: list[str], seed: int, out: Path, options: argparse.Namespace) -> Path:
     """One run; the model's folder."""
     shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "addsr", "train", f"compact-{kind}", "--out", str(out), "--seed", str(seed)]
     words += [word for path in options.data for word in ("--data", str(path))]
     for name in ("lpips", "teacher", "discriminator"):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name}", str(value)]
-    settings = [f"loop.images={options.images}", f"loop.save={options.images}", *options.set, *changes]
     words += [word for setting in settings for word in ("--set", setting)]
-    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+    log = out.with_suffix(".log")
+    with log.open("w") as file:
+        if subprocess.run(words, stderr=file, check=False).returncode:
+            raise SystemExit(f"a run failed: {' '.join(words)}\n{log.read_text()[-2000:]}")
     return out / "model"
 
 
@@ -94,19 +97,21 @@ def main() -> None:
     quality = Quality(options.cases, options.hr, options.tools, options.photos)
     for seed in options.seeds:
         for name, changes in RUNS[options.kind].items():
-            if any(row["name"] == name and row["seed"] == seed for row in rows):
+            settings = [f"loop.images={options.images}", f"loop.save={options.images}", *options.set, *changes]
+            key = {"name": name, "seed": seed, "settings": settings, "photos": options.photos}
+            if any(all(row[part] == value for part, value in key.items()) for row in rows):
                 continue
-            model = train(options.kind, changes, seed, options.out / "run", options)
+            model = train(options.kind, settings, seed, options.out / "run", options)
             upscaler = addsr.load(model, device="cpu", precision="fp32")
             for steps in STEPS[options.kind]:
                 with torch.no_grad():
                     means = quality(upscaler, steps=steps)
-                rows.append({"name": name, "seed": seed, "steps": steps, "images": options.images, "means": means})
+                rows.append(key | {"steps": steps, "means": means})
             log.write_text("".join(json.dumps(row) + "\n" for row in rows))
             print(
                 name, seed, *(json.dumps(row["means"]["mean"]) for row in rows[-len(STEPS[options.kind]) :]), flush=True
             )
-    print(table(options.kind, rows))
+    print(table(options.kind, [row for row in rows if f"loop.images={options.images}" in row["settings"]]))
 
 
 if __name__ == "__main__":

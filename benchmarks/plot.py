@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--line", default="steps", choices=("steps", "model", "fidelity"))
     options = parser.parse_args()
     rows = [row for path in options.rows for row in json.loads(path.read_text())]
+    rows = [row | {"fidelity": row["fidelity"] or 0.0} for row in rows]
     measures = [measure for measure in TITLES if all(measure in row["means"]["mean"] for row in rows)]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(measures)} {HEIGHT}" '

@@ -1,6 +1,7 @@
 """The dial from a model's own, most detailed weights to its faithful ones."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,11 +51,29 @@ def test_between_them_the_weights_are_interpolated(folder):
 
 def test_few_models_are_kept(folder):
     upscaler = load(folder)
-    first = upscaler.at_fidelity(0.9)
+    first, second = (upscaler.at_fidelity(fidelity) for fidelity in (0.9, 0.8))
     assert upscaler.at_fidelity(0.9) is first
-    for fidelity in (0.1, 0.2, 0.3, 0.4):
+    assert second.at_fidelity(0.9) is first
+    for fidelity in (0.1, 0.2, 0.3):
         upscaler.at_fidelity(fidelity)
-    assert upscaler.at_fidelity(0.9) is not first
+    assert upscaler.at_fidelity(0.9) is first  # as it was asked for last
+    assert upscaler.at_fidelity(0.8) is not second
+
+
+def test_many_at_once_open_it_once(folder):
+    upscaler = load(folder)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(upscaler.at_fidelity, [0.5] * 8))) == 1
+
+
+def test_it_can_be_loaded_at_a_fidelity(folder):
+    loaded = addsr.load(folder, device="cpu", precision="fp32", fidelity=0.5)
+    assert loaded.at_fidelity(0.5) is loaded
+    upscaler = load(folder)
+    assert np.array_equal(np.asarray(loaded(PHOTO)), np.asarray(upscaler(PHOTO, fidelity=0.5)))
+    assert np.array_equal(np.asarray(loaded(PHOTO, fidelity=0.0)), np.asarray(upscaler(PHOTO)))
+    with pytest.raises(AddSRError, match="must be 0 to 1"):
+        addsr.load(folder, fidelity=2.0)
 
 
 def test_the_metadata_names_it(folder):

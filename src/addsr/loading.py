@@ -31,7 +31,9 @@ from addsr.prompts.describe import Describer
 from addsr.prompts.tagging import Tagging
 from addsr.runtime.device import choose_device, choose_precision
 from addsr.runtime.offload import Offload
-from addsr.upscaler import Upscaler
+from addsr.upscaler import Dial, RestoreOptions, Upscaler
+
+SMALL_KEPT = 4  # models of other fidelities that stay open, where they are small
 
 
 def find_model(name: str | Path, beside: Beside | None = None) -> Path:
@@ -216,6 +218,7 @@ def load(
     beside: Beside | None = None,
     offload: bool = False,
     compile: bool = False,
+    fidelity: float = 0.0,
 ) -> Upscaler:
     """Load a model, ready to restore photos. Nothing is downloaded.
 
@@ -226,19 +229,22 @@ def load(
         beside: where the parts of a published model lie that are not in its folder.
         offload: keep on the device only the networks in use.
         compile: fuse the U-Net and ControlNet by torch.compile: minutes at the start, faster afterwards.
+        fidelity: from 0, most detailed, to 1, most faithful, for a model with a set of weights for either. It can be
+            chosen for each photo too, which opens the model once more.
 
     Raises:
-        ModelError: if the model is unknown or damaged.
+        ModelError: if the model is unknown or damaged, or has one set of weights only and fidelity is not 0.
         AddSRError: if the device is not there.
     """
+    RestoreOptions(fidelity=fidelity)  # checks its range
     folder = find_model(name, beside)
     target = choose_device(device)
     dtype = choose_precision(precision, target)
     files = locate(folder, beside, str(name))
     open_at = partial(_open, files, str(name), target, dtype, offload=offload, compile=compile)
-    upscaler = open_at()
+    upscaler = open_at(fidelity)
     if has_faithful(files):
-        upscaler.open_at = open_at
+        upscaler.dial = Dial(open_at, SMALL_KEPT if upscaler.restorer.is_local else 1)
     return upscaler
 
 
@@ -247,7 +253,7 @@ def _open(
     name: str,
     target: torch.device,
     dtype: torch.dtype,
-    fidelity: float = 0.0,
+    fidelity: float,
     *,
     offload: bool,
     compile: bool,

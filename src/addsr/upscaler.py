@@ -1,6 +1,8 @@
 """Upscaler: any picture in, a restored and enlarged one out. Sizes, words, colour and transparency are its business."""
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +29,6 @@ from addsr.runtime.device import is_out_of_memory
 
 MAX_OUTPUT_PIXELS = 1_000_000_000
 MIN_TILE = 128  # output pixels along a side
-KEPT_FIDELITIES = 4  # models beside the one that was loaded
 OVERLAP = 128  # output pixels that neighbouring tiles share
 COMPAT = ("paper", "released")
 RELEASED_PSR_WEIGHT = 0.4  # the command's own option never reached the released pipeline
@@ -98,6 +99,30 @@ class RestoreOptions:
             raise AddSRError(f"steps is {self.steps}; it must be {'1' if most == 1 else f'1 to {most}'}")
 
 
+class Dial:
+    """A model at the fidelities that are asked for. It is opened anew for each, as one that is in use must not change.
+
+    Args:
+        open_at: opens it.
+        kept: the last so many are kept.
+    """
+
+    def __init__(self, open_at: Callable[[float], "Upscaler"], kept: int) -> None:
+        self._open_at, self._kept = open_at, kept
+        self._opened: OrderedDict[float, Upscaler] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def at(self, fidelity: float) -> "Upscaler":
+        """The model at a fidelity from 0 to 1."""
+        with self._lock:  # whoever else asks for the same waits for it instead of opening it once more
+            upscaler = self._opened.pop(fidelity, None) or self._open_at(fidelity)
+            upscaler.dial = self
+            self._opened[fidelity] = upscaler
+            while len(self._opened) > self._kept:
+                self._opened.popitem(last=False)
+            return upscaler
+
+
 class Upscaler:
     """Restores pictures with one loaded model.
 
@@ -109,7 +134,7 @@ class Upscaler:
         fidelity: where the weights stand between the model's own (0) and its faithful ones (1).
 
     Attributes:
-        open_at: opens the model at another fidelity; None for a model with one set of weights.
+        dial: has the model at other fidelities; None for one with a single set of weights.
     """
 
     def __init__(
@@ -121,28 +146,19 @@ class Upscaler:
         fidelity: float = 0.0,
     ) -> None:
         self.restorer, self.name, self.describer, self.fidelity = restorer, name, describer, fidelity
-        self.open_at: Callable[[float], Upscaler] | None = None
+        self.dial: Dial | None = None
         self._sha256 = sha256
-        self._others: dict[float, Upscaler] = {}
 
     def at_fidelity(self, fidelity: float | None) -> "Upscaler":
         """The same model where the dial from most detailed (0) to most faithful (1) says; None: as it is.
 
-        The last few are kept.
-
         Raises:
             AddSRError: if the model has one set of weights only.
         """
-        RestoreOptions(fidelity=fidelity).check(self.restorer.sampler, self.open_at is not None)
-        if fidelity is None or fidelity == self.fidelity or self.open_at is None:
+        RestoreOptions(fidelity=fidelity).check(self.restorer.sampler, self.dial is not None)
+        if fidelity is None or fidelity == self.fidelity or self.dial is None:
             return self
-        others = self._others  # replaced, never changed: other threads may read it
-        if (other := others.get(fidelity)) is None:
-            other = self.open_at(fidelity)
-            other.open_at = self.open_at
-            latest = list(others.items())[1 - KEPT_FIDELITIES :]
-            self._others = dict([*latest, (fidelity, other)])
-        return other
+        return self.dial.at(fidelity)
 
     @property
     def sha256(self) -> str:
@@ -213,7 +229,7 @@ class Upscaler:
             "psr_weight": self.psr_weight(options),
             "color_fix": options.color_fix or model.color_fix,
             "start_point": options.start_point or model.start_point,
-            **({} if self.open_at is None else {"fidelity": self.fidelity}),
+            **({} if self.dial is None else {"fidelity": self.fidelity}),
             **({} if self.describer is None else self._made_by_words(options)),
         }
 
@@ -259,7 +275,7 @@ class Upscaler:
         if options.fidelity is not None:
             other = self.at_fidelity(options.fidelity)
             return other.restore(picture, replace(options, fidelity=None), progress)
-        options.check(self.restorer.sampler, self.open_at is not None)
+        options.check(self.restorer.sampler, self.dial is not None)
         size = self.output_size(picture, options.scale)
         pixels = picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha)
         pixels = self._restore_planes(pixels, size, options, progress)

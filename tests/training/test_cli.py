@@ -72,7 +72,7 @@ def run(*arguments):
 def test_the_start_of_a_run_is_kept_as_the_faithful_weights(preset, folder, tmp_path):
     assert run("train", preset, "--data", folder, "--out", tmp_path / "first").exit_code == 0
     preset.write_text('faithful = "init"\n' + TINY)
-    for number, start in enumerate((tmp_path / "first", tmp_path / "run0" / "model")):
+    for number, start in enumerate((tmp_path / "first", tmp_path / "run0" / "model", tmp_path / "run0")):
         out = tmp_path / f"run{number}"
         result = run("train", preset, "--init", start, "--data", folder, "--out", out, "--seed", number)
         assert result.exit_code == 0, result.output
@@ -80,8 +80,13 @@ def test_the_start_of_a_run_is_kept_as_the_faithful_weights(preset, folder, tmp_
             kept = load_file(out / "model" / part / "diffusion_pytorch_model.faithful.safetensors")
             first = load_file(tmp_path / "first" / "model" / part / "diffusion_pytorch_model.safetensors")
             assert all(torch.equal(value, first[key]) for key, value in kept.items())
-    up = addsr.load(tmp_path / "run1" / "model")
+    up = addsr.load(tmp_path / "run2" / "model")
     assert up(Image.open(folder / "0.png"), fidelity=0.5).size[0] > 0
+    preset.write_text('faithful = "compact"\n' + TINY)
+    result = run("train", preset, "--data", folder, "--out", tmp_path / "other")
+    assert result.exit_code == 1
+    assert "faithful weights do not fit" in result.output
+    assert not (tmp_path / "other").exists()
 
 
 def test_train_makes_a_model_that_upscales(preset, folder, tmp_path):
@@ -186,6 +191,8 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "task.lpips=0.5"], "give --lpips FILE"),
         (["--set", "task.distillation=1.0"], "needs a teacher"),
         (["--set", "task.adversarial=0.1", "--set", "task.discriminator=dino"], "give --dino FOLDER"),
+        (["--set", "defaults.sampler=ancestral"], "a student takes AddSR's steps"),
+        (["--set", "defaults.sampler=euler"], "defaults.sampler is 'euler'"),
         (["--set", "task.kind=critic"], "it must be student, teacher or d3sr"),
         (["--set", "pairs.crop=512"], "no usable photo"),
         (["--set", "task.distillation=1.0", "--teacher", "compact"], "autoencoder is not the student's"),

@@ -217,21 +217,31 @@ def check_adapters_are_the_model(base, model, photo, tmp_path):
     convert_model(locate(base, Beside(lora=lora)), tmp_path / "converted")
     again = addsr.load(tmp_path / "converted", device="cpu", precision="fp32")
     assert np.array_equal(np.asarray(again(photo)), np.asarray(shared(photo)))
-    with pytest.raises(ModelError, match="adapters go with"):
-        addsr.load("compact", beside=Beside(lora=lora))
+    for other in ("compact", model):  # the latter has these very adapters merged
+        with pytest.raises(ModelError, match="adapters go with"):
+            addsr.load(other, beside=Beside(lora=lora))
+    save_file(load_file(lora), tmp_path / "late.safetensors", {"one_step_timestep": "1000"})
+    with pytest.raises(ModelError, match="it must be 0 to 999"):
+        addsr.load(base, beside=Beside(lora=tmp_path / "late.safetensors"))
     with pytest.raises(ModelError, match="holds no model"):
         addsr.load(base)  # untrained for this
     tensors = load_file(lora)
     name = next(key for key in tensors if key.endswith("lora_B.weight"))
+    down = name.replace("lora_B", "lora_A")
+    alpha = name.replace("lora_B.weight", "alpha")
+    stray = {"up_blocks.7.lora_A.weight": torch.ones(1, 1), "up_blocks.7.lora_B.weight": torch.ones(1, 1)}
     for change, message in (
         ({name: tensors[name][:1]}, "does not fit"),
-        (
-            {"up_blocks.7.lora_A.weight": torch.ones(1, 1), "up_blocks.7.lora_B.weight": torch.ones(1, 1)},
-            "which AddSRUNet",
-        ),
+        ({name: tensors[name][:, :1]}, "cannot be used"),
+        ({down: tensors[down][:0], name: tensors[name][:, :0]}, "cannot be used"),
+        ({down: torch.tensor(1.0)}, "cannot be used"),
+        ({down: tensors[down] * torch.nan}, "not finite"),
+        ({alpha: torch.tensor(torch.nan)}, "not one finite number"),
+        ({alpha: torch.ones(2)}, "not one finite number"),
+        (stray, "which AddSRUNet"),
         ({"extra": torch.ones(1)}, "belongs to no adapter"),
     ):
-        save_file(tensors | change, tmp_path / "bad.safetensors")
+        save_file({key: value.contiguous() for key, value in (tensors | change).items()}, tmp_path / "bad.safetensors")
         with pytest.raises(ModelError, match=message):
             addsr.load(base, beside=Beside(lora=tmp_path / "bad.safetensors"))
     (tmp_path / "bad.safetensors").write_bytes(lora.read_bytes()[:500])

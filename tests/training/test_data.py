@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,7 +149,13 @@ def test_real_pairs_alone_are_trained_on_and_held_out(tmp_path):
     assert trained.shortest_side == 64
     (tmp_path / "lr" / "1.png").write_bytes((tmp_path / "lr" / "1.png").read_bytes()[:-30])
     real = RealPairs(tmp_path, 32)
-    damaged = {Pairs(None, settings, 0, 40, real=real)[i]["damaged"].rpartition("/")[2] for i in range(40)}
-    assert damaged == {"", "1.png"}
+    items = [Pairs(None, settings, 0, 40, real=real)[i] for i in range(40)]
+    damaged = {name for item in items for name in item["damaged"].splitlines()}
+    assert damaged == {str(tmp_path / "lr" / "1.png")}  # HR is sound
+    for level in (0, 3):  # all that are held out
+        path = tmp_path / "hr" / f"{level}.png"
+        path.write_bytes(path.read_bytes()[:-30])
+    item = Pairs(None, settings, 0, 40, held_out=True, real=RealPairs(tmp_path, 32))[0]
+    assert {Path(name).name for name in item["damaged"].splitlines()} >= {"0.png", "3.png"}
     with pytest.raises(DataError, match="neither photos nor real pairs"):
         Pairs(None, settings, 0, 40)

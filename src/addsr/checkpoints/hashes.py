@@ -18,14 +18,17 @@ def weights_sha256(files: ModelFiles) -> str:
     A Stable-Diffusion-2-size model has nine gigabytes, so the hash of each large file is kept in the user's cache folder
     (`$XDG_CACHE_HOME/addsr`) together with its size and time.
     """
+    lora = files.parts.get("lora")
+    added = b"" if lora is None else file_sha256(lora).encode()  # whatever the file is called and wherever it lies
     if (files.folder / HASHES).is_file():
-        return hashlib.sha256((files.folder / HASHES).read_bytes()).hexdigest()
+        return hashlib.sha256((files.folder / HASHES).read_bytes() + added).hexdigest()
     paths = set[Path]()
-    for place in (*files.parts.values(), *([] if files.overlay is None else [files.overlay])):
+    places = [place for part, place in files.parts.items() if part != "lora"]
+    for place in (*places, *([] if files.overlay is None else [files.overlay])):
         found = [place] if place.is_file() else place.rglob("*")
         paths |= {path for path in found if path.suffix in WEIGHTS and path.is_file()}
     memory = _Memory()
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(added)
     for path in sorted(paths, key=lambda path: path.parts[-2:]):
         digest.update(f"{'/'.join(path.parts[-2:])} {memory.sha256(path)}\n".encode())
     memory.save()

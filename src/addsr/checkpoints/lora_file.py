@@ -4,6 +4,7 @@ The file holds `NAME.lora_A.weight` (rank, in[, k, k]), `NAME.lora_B.weight` (ou
 adapted module NAME of the U-Net; its metadata holds T_L as `one_step_timestep`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +75,25 @@ def read_adapters(path: Path) -> dict[str, Adapter]:
         down, up = f"{name}.lora_A.weight", f"{name}.lora_B.weight"
         if up not in tensors:
             raise ModelError(f"{path}: {up} is missing")
-        alpha = float(tensors.get(f"{name}.alpha", torch.tensor(float(len(tensors[down])))))
-        adapters[name] = Adapter(tensors[down], tensors[up], alpha)
+        try:
+            adapters[name] = _adapter(tensors[down], tensors[up], tensors.get(f"{name}.alpha"))
+        except ValueError as error:
+            raise ModelError(f"{path}: the adapter of {name} cannot be used: {error}") from error
         known |= {down, up, f"{name}.alpha"}
     if stray := sorted(set(tensors) - known):
         raise ModelError(f"{path}: holds {stray[0]}, which belongs to no adapter")
     return adapters
+
+
+def _adapter(down: torch.Tensor, up: torch.Tensor, alpha: torch.Tensor | None) -> Adapter:
+    """Raises ValueError unless the three go together."""
+    if down.ndim not in (2, 4) or up.ndim not in (2, 4) or not len(down) or up.shape[1] != len(down):
+        raise ValueError(f"its matrices are {list(down.shape)} and {list(up.shape)}")
+    if not all(matrix.is_floating_point() and bool(matrix.isfinite().all()) for matrix in (down, up)):
+        raise ValueError("its matrices hold values that are not finite numbers")
+    if alpha is not None and (alpha.numel() != 1 or not math.isfinite(alpha.item())):
+        raise ValueError("its alpha is not one finite number")
+    return Adapter(down, up, float(len(down)) if alpha is None else float(alpha.item()))
 
 
 def read_timestep(path: Path) -> int | None:
@@ -95,7 +109,7 @@ def read_timestep(path: Path) -> int | None:
         raise ModelError(f"{path}: damaged or truncated ({first_line(error)})") from error
     if text is None:
         return None
-    if not text.isdecimal() or int(text) > 999:
+    if not text.isdecimal() or len(text) > 3:
         raise ModelError(f"{path}: {TIMESTEP_KEY} is {text!r}; it must be 0 to 999")
     return int(text)
 

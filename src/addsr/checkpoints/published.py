@@ -60,7 +60,7 @@ class Beside:
         base: folder or cached hub id of Stable Diffusion 2(.1)-base, or of SD-Turbo.
         ram, dape: files.
         catalogue: file with mirrors.
-        lora: file with D³SR's adapters, for Stable Diffusion or a D³SR model.
+        lora: file with D³SR's adapters, for Stable Diffusion's folder.
     """
 
     kind: str | None = None
@@ -85,11 +85,11 @@ def is_stable_diffusion(folder: Path) -> bool:
 
 
 def is_sdxl(folder: Path) -> bool:
-    """Whether Stable Diffusion's folder is SDXL's."""
-    return (
-        is_stable_diffusion(folder)
-        and read_json(folder / "unet" / "config.json").get("addition_embed_type") == "text_time"
-    )
+    """Whether a folder is SDXL's, in diffusers' layout."""
+    config = folder / "unet" / "config.json"
+    if not config.is_file() or not all((folder / part).is_dir() for part in ("vae", "scheduler")):
+        return False  # the text encoders are not needed
+    return read_json(config).get("addition_embed_type") == "text_time"
 
 
 def stable_diffusion_files(folder: Path) -> ModelFiles:
@@ -143,18 +143,12 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
 
 
 def _with_adapters(folder: Path, lora: Path) -> ModelFiles:
-    """Stable Diffusion, or a D³SR model, whose U-Net is to take the adapters of a file."""
+    """Stable Diffusion, whose U-Net is to take the adapters of a file (our models have theirs merged)."""
     if not lora.is_file():
         raise ModelError(f"{lora}: no such file")
-    if is_stable_diffusion(folder):
-        files = stable_diffusion_files(folder)
-    else:
-        check_holds_model(folder)
-        files = _own(folder) if (folder / "model_index.json").is_file() else None
-        if files is None or files.sampler != "d3sr":
-            raise ModelError(
-                f"{folder}: adapters go with Stable Diffusion 2(.1)-base or a D³SR model, which this is not"
-            )
+    if not is_stable_diffusion(folder):
+        raise ModelError(f"{folder}: adapters go with Stable Diffusion 2(.1)-base's own folder, which this is not")
+    files = stable_diffusion_files(folder)
     files.parts["lora"] = lora
     return files
 

@@ -182,7 +182,7 @@ def _run(
             jobs = plan(inputs, None if plan_only else output, naming[0], naming[1], naming[2] or plan_only)
             upscaler = None
             if any(job.error is None for job in jobs):
-                upscaler = _load(model, threads, beside=places, **loading)
+                upscaler = _load(model, threads, beside=places, fidelity=options.fidelity or 0.0, **loading)
         if plan_only:
             return _show_plans(jobs, upscaler, options, console, as_json=as_json, debug=debug)
         asked = prompted(words) or settings["guidance_scale"] is not None or settings["compat"] != "paper"

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, from_uint8, two_order
-from addsr.data.photos import Photos
+from addsr.data.photos import DamagedPhotoError, Photos
 from addsr.errors import DataError
 from addsr.image.resize import resize
 
@@ -26,7 +26,7 @@ class PairSettings:
         holdout: every n-th photo is kept from training, for choosing checkpoints.
         fixed_cases: share of the pairs degraded by the paper's four cases instead of the two-order process.
         real: share of the pairs taken from real LR/HR pairs, where there are some; all of them where there is nothing else.
-        memory: megabytes of decoded photos that each process keeps.
+        memory: megabytes of decoded photos that each worker process keeps, shared out among photos and real pairs.
         degradation: the two-order process.
     """
 
@@ -72,8 +72,9 @@ class RealPairs:
     """
 
     def __init__(self, folder: Path, smallest: int = SCALE, memory: int = 2000) -> None:
-        self.hr = Photos([folder / "hr"], smallest, memory)
-        self.lr = Photos([folder / "lr"], smallest // SCALE, memory)
+        share = memory // (SCALE**2 + 1)  # LR has so many pixels less
+        self.hr = Photos([folder / "hr"], smallest, memory - share)
+        self.lr = Photos([folder / "lr"], smallest // SCALE, share)
         partners = {Path(name).stem: index for index, name in enumerate(self.lr.names)}
         stems = [Path(name).stem for name in self.hr.names]
         if missing := [stem for stem in stems if stem not in partners]:
@@ -169,11 +170,11 @@ class Pairs(Dataset[dict[str, Any]]):
         """HR and LR of a real pair, and the names of damaged ones that were passed over."""
         damaged: list[str] = []
         while True:
-            index = self.chosen_real[rng.integers(len(self.chosen_real))]
+            index = _drawn(self.chosen_real, len(real), damaged, rng)
             try:
                 return real.crop(index, self.settings.crop, rng), damaged
-            except DataError:
-                damaged.append(real.hr.names[index])
+            except DamagedPhotoError as error:
+                damaged.append(error.name)
                 if len(damaged) > MOST_DAMAGED:
                     raise
 
@@ -186,11 +187,11 @@ class Pairs(Dataset[dict[str, Any]]):
         side, redraws = self.settings.crop, self.settings.redraws
         damaged: list[str] = []
         while True:
-            index = self.chosen[rng.integers(len(self.chosen))]
+            index = _drawn(self.chosen, len(self.photos), damaged, rng)
             try:
                 photo = self.photos[index]
-            except DataError:
-                damaged.append(self.photos.names[index])
+            except DamagedPhotoError as error:
+                damaged.append(error.name)
                 if len(damaged) > MOST_DAMAGED:
                     raise
                 continue
@@ -199,6 +200,11 @@ class Pairs(Dataset[dict[str, Any]]):
             if redraws == 0 or crop.std() >= 255 * self.settings.min_contrast:
                 return from_uint8(orient(crop, int(rng.integers(4)), rng.random() < 0.5)), index, damaged
             redraws -= 1
+
+
+def _drawn(chosen: list[int], count: int, damaged: list[str], rng: np.random.Generator) -> int:
+    """One of the chosen photos; one of all where those prove to be damaged, as the only one that is held out may be."""
+    return chosen[rng.integers(len(chosen))] if len(damaged) < MOST_DAMAGED // 2 else int(rng.integers(count))
 
 
 def orient(crop: np.ndarray, turns: int, flip: bool) -> np.ndarray:

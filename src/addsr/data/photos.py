@@ -32,6 +32,12 @@ class Place:
             return file.read(self.size if most < 0 else min(most, self.size) if self.size >= 0 else most)
 
 
+class DamagedPhotoError(DataError):
+    """A photo that cannot be decoded though its header can; `name` is its own."""
+
+    name = ""
+
+
 class Photos:
     """Photos of one or more sources in a fixed order (by name), decoded when asked for; the last ones stay in memory.
 
@@ -87,7 +93,7 @@ class Photos:
         """(H, W, 3) uint8.
 
         Raises:
-            DataError: if the photo cannot be decoded after all.
+            DamagedPhotoError: if the photo cannot be decoded after all.
         """
         if index in self._decoded:
             self._decoded.move_to_end(index)
@@ -95,7 +101,9 @@ class Photos:
         try:
             pixels = np.asarray(Image.open(io.BytesIO(self._places[index].read())).convert("RGB"))
         except _UNREADABLE as error:
-            raise DataError(f"{self.names[index]}: damaged ({error})") from error
+            damaged = DamagedPhotoError(f"{self.names[index]}: damaged ({error})")
+            damaged.name = self.names[index]
+            raise damaged from error
         self._decoded[index] = pixels
         self._room -= pixels.nbytes
         while self._room < 0 and len(self._decoded) > 1:

@@ -79,7 +79,7 @@ class Planner:
             AddSRError: if the model cannot do what the options say, or the picture is too large.
         """
         upscaler, restorer = self.upscaler, self.upscaler.restorer
-        options.check(restorer.sampler, upscaler.open_at is not None)
+        options.check(restorer.sampler, upscaler.dial is not None)
         height, width = upscaler.output_size(picture, options.scale)
         lr = (max(round(side * max(options.scale, MODEL_SCALE) / MODEL_SCALE), 1) for side in picture.size)
         full = tuple(side * MODEL_SCALE for side in lr)

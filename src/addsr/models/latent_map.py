@@ -18,7 +18,7 @@ def fit_latent_map(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> nn.Con
         pairs: latents (N, C, h, w) and (N, C', h, w) of the same pictures in either space.
 
     Returns:
-        A 1×1 convolution (C -> C').
+        A 1×1 convolution (C -> C'), on the CPU.
 
     Raises:
         ValueError: if the two have other sizes or there are too few positions.
@@ -27,9 +27,9 @@ def fit_latent_map(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> nn.Con
     for source, target in pairs:
         if source.shape[2:] != target.shape[2:]:
             raise ValueError(f"latents of {tuple(source.shape[2:])} and {tuple(target.shape[2:])} do not match")
-        inputs.append(source.movedim(1, -1).flatten(0, -2))
-        outputs.append(target.movedim(1, -1).flatten(0, -2))
-    x, y = torch.cat(inputs).double(), torch.cat(outputs).double()
+        for latents, rows in ((source, inputs), (target, outputs)):
+            rows.append(latents.movedim(1, -1).flatten(0, -2).cpu().double())  # not every device has float64
+    x, y = torch.cat(inputs), torch.cat(outputs)
     channels = x.shape[1]
     if len(x) <= channels:
         raise ValueError(f"{len(x)} positions do not determine a map of {channels} channels")

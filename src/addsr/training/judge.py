@@ -36,6 +36,12 @@ class Judge:
     alphas_cumprod: torch.Tensor
     prompt_embeds: torch.Tensor | None = None
 
+    @property
+    def encoder_channels(self) -> int:
+        """Of the latents that the encoder takes."""
+        weight: Any = self.encoder.conv_in.weight
+        return weight.shape[1]
+
 
 def judge_from(source: str) -> Judge:
     """Of a model or run, or of the folder of Stable Diffusion 2(.1)-base or SDXL.
@@ -61,7 +67,7 @@ def judge_from(source: str) -> Judge:
 
 
 @torch.no_grad()
-def latent_map_between(generator: Restorer, judge: Judge, crops: Iterable[torch.Tensor], name: str) -> nn.Module | None:
+def latent_map_between(generator: Restorer, judge: Judge, crops: Iterable[torch.Tensor], name: str) -> nn.Conv2d | None:
     """The generator's latents -> the judge's; None where their autoencoders are the same.
 
     Args:
@@ -87,3 +93,8 @@ def latent_map_between(generator: Restorer, judge: Judge, crops: Iterable[torch.
         picture = crop[None].to(device)
         pairs.append((generator.encode_latents(picture, None), other.encode_latents(picture, None)))
     return fit_latent_map(pairs).to(device)
+
+
+def latent_channels(generator: Restorer, latent_map: nn.Conv2d | None) -> int:
+    """Of the latents that a judge is shown."""
+    return generator.unet.config["in_channels"] if latent_map is None else latent_map.out_channels

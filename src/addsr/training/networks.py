@@ -13,7 +13,7 @@ from torch import nn
 
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
-from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.restorer import SAMPLERS, Restorer
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.errors import TrainingError
 from addsr.loading import find_model, load_describer, load_restorer
@@ -26,6 +26,7 @@ from addsr.prompts.text import PromptEncoder
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import read_run_config
 from addsr.training.context import TextEncoder
+from addsr.training.settings import one_of
 
 NETWORKS = ("unet", "controlnet", "vae")
 
@@ -84,6 +85,8 @@ def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
     for name, value in config.get("defaults", {}).items():
         if name not in known:
             raise TrainingError(f"unknown setting defaults.{name}; defaults has {', '.join(known)}")
+        if name == "sampler":
+            one_of("defaults.sampler", value, SAMPLERS)
         setattr(restorer, name, value)
     return restorer
 
@@ -93,19 +96,49 @@ def networks_from(source: str | Path, *, faithful: bool = False) -> Networks:
 
     Args:
         source: what a user names.
-        faithful: take the model's faithful weights, if it has such beside its own.
+        faithful: take the model's or run's faithful weights, if it has such beside its own.
 
     Raises:
         ModelError: if there is none.
         TrainingError: if the run has no checkpoint.
     """
     if (Path(source) / "config.json").is_file() and not (Path(source) / "model_index.json").is_file():
+        if faithful and (start := faithful_source(read_run_config(Path(source)))) is not None:
+            return networks_from(start, faithful=True)
         return _networks_of_run(Path(source))
     untrained = is_stable_diffusion(Path(source))  # D³SR's generator before training
     files = stable_diffusion_files(Path(source)) if untrained else locate(find_model(source), None, str(source))
     restorer = load_restorer(files, torch.float32, 1.0 if faithful and has_faithful(files) else 0.0)
     describer = load_describer(files, restorer, torch.float32)
     return Networks(_ready(restorer), None if describer is None else describer.encode_prompt)
+
+
+def faithful_source(config: dict[str, Any]) -> str | None:
+    """What a run's model has its faithful weights from; `init` stands for what the run started from.
+
+    Raises:
+        TrainingError: if the preset says anything but a name.
+    """
+    source = config.get("faithful")
+    if source is not None and not isinstance(source, str):
+        raise TrainingError(f"faithful is {source!r}; it must be init, or the name of a model or run")
+    return config.get("init") if source == "init" else source
+
+
+def check_fits(networks: Networks, faithful: Networks) -> None:
+    """Whether weights can be the faithful set of a model.
+
+    Raises:
+        TrainingError: if they are of other networks.
+    """
+    for name in NETWORKS:
+        ours, theirs = (_shapes(getattr(one.restorer, name)) for one in (networks, faithful))
+        if ours != theirs:
+            raise TrainingError(f"the faithful weights do not fit the trained {name}: they are of another network")
+
+
+def _shapes(network: nn.Module | None) -> dict[str, torch.Size]:
+    return {} if network is None else {key: value.shape for key, value in network.state_dict().items()}
 
 
 def _networks_of_run(run: Path) -> Networks:
@@ -152,10 +185,7 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
         networks: of the run.
         checkpoint: its last one.
         out: the folder.
-        faithful: networks of the same kind, whose weights become the model's faithful set (in float16 from here on).
-
-    Raises:
-        TrainingError: if those are of another kind.
+        faithful: networks that fit, whose weights become the model's faithful set (in float16 from here on).
     """
     from diffusers import DDPMScheduler
 
@@ -179,13 +209,10 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
     _finish(part, out)
 
 
-def _save_faithful(network: nn.Module, faithful: nn.Module | None, folder: Path) -> None:
+def _save_faithful(network: nn.Module, faithful: nn.Module, folder: Path) -> None:
     """Write the faithful weights beside a network's own, unless they are the same."""
-    theirs = {} if faithful is None else nn.Module.to(faithful, torch.float16).state_dict()
-    own = network.state_dict()
-    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in theirs.items()}:
-        raise TrainingError(f"the faithful weights do not fit the trained {folder.name}: they are of another network")
-    if any(not torch.equal(value, theirs[key].to(value.device)) for key, value in own.items()):
+    theirs = nn.Module.to(faithful, torch.float16).state_dict()
+    if any(not torch.equal(value, theirs[key].to(value.device)) for key, value in network.state_dict().items()):
         folder.mkdir()
         save_file({key: value.contiguous() for key, value in theirs.items()}, folder / FAITHFUL_FILE)
 

@@ -23,9 +23,18 @@ from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.unet import AddSRUNet
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import make_settings, write_run_config
-from addsr.training.judge import Judge, judge_from, latent_map_between
+from addsr.training.judge import Judge, judge_from, latent_channels, latent_map_between
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
-from addsr.training.networks import NETWORKS, Networks, fresh_networks, networks_from, save_model, with_defaults
+from addsr.training.networks import (
+    NETWORKS,
+    Networks,
+    check_fits,
+    faithful_source,
+    fresh_networks,
+    networks_from,
+    save_model,
+    with_defaults,
+)
 from addsr.training.pca import start_from_components, start_from_condition
 from addsr.training.task import Task
 from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
@@ -106,14 +115,14 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
         raise TrainingError(f"{out}: holds a run already; go on with --resume, or take another folder")
     torch.manual_seed(loop_settings.seed)
 
-    memory = pair_settings.memory
+    memory = pair_settings.memory // (bool(sources.data) + (sources.pairs is not None) or 1)
     photos = Photos(sources.data, pair_settings.crop, memory, without=out) if sources.data else None
     real = None if sources.pairs is None else RealPairs(sources.pairs, pair_settings.crop, memory)
     pairs = Pairs(photos, pair_settings, loop_settings.seed, loop_settings.images, real=real)
     lpips = None if sources.lpips is None else SqueezeLPIPS(sources.lpips)
 
     networks = _networks(config, pairs, resumed=resume and latest_checkpoint(out) is not None)
-    faithful = _faithful(config)
+    faithful = _faithful(config, networks)
     accelerator = make_accelerator(loop_settings.precision)
     networks.to(accelerator.device)
     if lpips is not None:
@@ -140,7 +149,7 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
         save_model(networks, checkpoint, model, faithful)
     read = [source for source in (photos, *([] if real is None else [real.hr, real.lr])) if source is not None]
     unreadable, too_small = ([name for source in read for name in getattr(source, kind)] for kind in LEFT_OUT)
-    return Outcome(loop.images, finished, model, unreadable, too_small, sorted(loop.damaged))
+    return Outcome(loop.images, finished, model, unreadable, too_small, sorted(loop.damaged | check.damaged))
 
 
 def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Networks:
@@ -160,12 +169,14 @@ def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Network
     return networks
 
 
-def _faithful(config: dict[str, Any]) -> Networks | None:
-    """What becomes the model's faithful weights: `init` stands for those that the run started from."""
-    source = config.get("faithful")
-    if source == "init":
-        source = config.get("init")
-    return None if source is None else networks_from(source, faithful=True)
+def _faithful(config: dict[str, Any], networks: Networks) -> Networks | None:
+    """What becomes the model's faithful weights."""
+    source = faithful_source(config)
+    if source is None:
+        return None
+    faithful = networks_from(source, faithful=True)
+    check_fits(networks, faithful)  # now, not after hours of training
+    return faithful
 
 
 def _task(
@@ -187,6 +198,9 @@ def _task(
     if kind != "student":
         raise TrainingError(f"task.kind is {kind!r}; it must be student, teacher or d3sr")
     settings = make_settings(StudentSettings, table, "task")
+    if networks.restorer.sampler != "addsr":
+        sampler = networks.restorer.sampler
+        raise TrainingError(f'a student takes AddSR\'s steps, and this start {sampler}: --set defaults.sampler="addsr"')
     if lpips is None and (settings.lpips or settings.lpips_final):
         raise TrainingError(
             "task.lpips needs the loss network: give --lpips FILE, or --set task.lpips=0 task.lpips_final=0"
@@ -259,6 +273,9 @@ def _latent_discriminator(
         judge = judge_from(source)
     latent_map = latent_map_between(generator, judge, (pairs[i]["hr"] for i in range(MAP_CROPS)), str(source))
     encoder = judge.encoder.requires_grad_(True)
+    known, given = judge.encoder_channels, latent_channels(generator, latent_map)
+    if known != given:
+        raise TrainingError(f"{source}: its U-Net takes {known} channels, and latents have {given}")
     if settings.lora_rank and settings.discriminator == "diffusion":
         add_lora(encoder, settings.lora_rank, settings.lora_alpha)
     return DiffusionDiscriminator(encoder, judge.alphas_cumprod, judge.prompt_embeds, settings.highest, latent_map)

@@ -29,6 +29,9 @@ class HeldOut:
         restorer: whose networks are averaged; the others are used as they are.
         out: folder of the run.
         steps: numbers of steps.
+
+    Attributes:
+        damaged: names of photos that could not be decoded.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class HeldOut:
         prompt_embeds: torch.Tensor | None = None,
     ) -> None:
         items = [pairs[i] for i in range(len(pairs))]
+        self.damaged = {name for item in items for name in item["damaged"].splitlines()}
         self.hr, self.lr = (torch.stack([item[name] for item in items]) for name in ("hr", "lr"))
         self.lpips, self.restorer, self.out, self.steps = lpips, restorer, out, steps
         self.prompt_embeds = prompt_embeds
