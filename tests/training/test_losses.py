@@ -11,6 +11,7 @@ from addsr.discriminators.patch import PatchDiscriminator
 from addsr.discriminators.squeeze import SqueezeDiscriminator
 from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
+from addsr.losses.grain import excess_grain
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 
@@ -106,3 +107,17 @@ def test_discriminators_learn_to_tell_two_kinds_apart(kind, lpips_weights):
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     assert discriminator(smooth, rough, Draws(0, 0, range(2))).shape[0] == 2
+
+
+def test_grain_counts_only_beyond_that_of_hr():
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.full((2, 3, 32, 32), 0.5)
+    noise = 0.1 * torch.randn(2, 3, 32, 32, generator=generator)
+    other = 0.1 * torch.randn(2, 3, 32, 32, generator=generator)
+    grainy = excess_grain(flat + noise, flat)
+    assert grainy.shape == (2,)
+    assert (grainy > 0.05).all()
+    assert (excess_grain(flat, flat + noise) == 0).all()  # too little is not its business
+    assert (excess_grain(flat + other, flat + noise) < 0.15 * grainy).all()  # nor is which detail it is
+    ramp = torch.linspace(0, 1, 32).expand(2, 3, 32, 32)
+    assert (excess_grain(ramp, flat)[:, None] < 0.02).all()
