@@ -1,6 +1,6 @@
 """Grain that HR has not: fine detail in excess of HR's, wherever it lies.
 
-LPIPS on SqueezeNet is pleased with a fine grain over flat surfaces, which the eye, LPIPS on other features and NIQE are not. What
+LPIPS on SqueezeNet is pleased with a fine grain over flat surfaces; the eye, LPIPS on other features and NIQE are not. What
 HR has of fine detail in a place may be matched by any other of the same strength; what goes beyond counts here.
 """
 
