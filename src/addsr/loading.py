@@ -24,6 +24,7 @@ from addsr.checkpoints.published import (
     locate_tagger,
 )
 from addsr.checkpoints.reading import read_json, read_tensors
+from addsr.dial import Dial
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import schedule_from_config
 from addsr.errors import ModelError
@@ -31,7 +32,7 @@ from addsr.prompts.describe import Describer
 from addsr.prompts.tagging import Tagging
 from addsr.runtime.device import choose_device, choose_precision
 from addsr.runtime.offload import Offload
-from addsr.upscaler import Dial, RestoreOptions, Upscaler
+from addsr.upscaler import RestoreOptions, Upscaler
 
 SMALL_KEPT = 4  # models of other fidelities that stay open, where they are small
 

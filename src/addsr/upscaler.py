@@ -1,8 +1,6 @@
 """Upscaler: any picture in, a restored and enlarged one out. Sizes, words, colour and transparency are its business."""
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from addsr.dial import Dial
 from addsr.diffusion.restorer import START_POINTS, Restorer
 from addsr.diffusion.tiled import Tiling
 from addsr.errors import AddSRError, InputImageError
@@ -97,30 +96,6 @@ class RestoreOptions:
         most = {"addsr": 4, "ancestral": 999, "d3sr": 1}[sampler]
         if self.steps is not None and not 1 <= self.steps <= most:
             raise AddSRError(f"steps is {self.steps}; it must be {'1' if most == 1 else f'1 to {most}'}")
-
-
-class Dial:
-    """A model at the fidelities that are asked for. It is opened anew for each, as one that is in use must not change.
-
-    Args:
-        open_at: opens it.
-        kept: the last so many are kept.
-    """
-
-    def __init__(self, open_at: Callable[[float], "Upscaler"], kept: int) -> None:
-        self._open_at, self._kept = open_at, kept
-        self._opened: OrderedDict[float, Upscaler] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def at(self, fidelity: float) -> "Upscaler":
-        """The model at a fidelity from 0 to 1."""
-        with self._lock:  # whoever else asks for the same waits for it instead of opening it once more
-            upscaler = self._opened.pop(fidelity, None) or self._open_at(fidelity)
-            upscaler.dial = self
-            self._opened[fidelity] = upscaler
-            while len(self._opened) > self._kept:
-                self._opened.popitem(last=False)
-            return upscaler
 
 
 class Upscaler:

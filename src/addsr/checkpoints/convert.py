@@ -1,6 +1,5 @@
 """A model's parts, wherever they lie, as one folder that `addsr upscale --model` and AddSRPipeline take."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from addsr.checkpoints.building import first_line
-from addsr.checkpoints.faithful import FAITHFUL_FILE, PARTS
+from addsr.checkpoints.faithful import faithful_files
 from addsr.checkpoints.hashes import HASHES, file_sha256
 from addsr.checkpoints.published import ModelFiles
 from addsr.checkpoints.reading import read_tensors
@@ -33,7 +32,7 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
         OutputError: if `out` exists or cannot be written.
     """
     from addsr.loading import load_describer, load_restorer
-    from addsr.pipelines.of_restorer import pipeline_of
+    from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 
     if out.exists():
         raise OutputError(f"{out}: exists already; choose another name")
@@ -51,14 +50,9 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        pipeline.save_pretrained(part)
-        for name in PARTS:
-            path = files.parts[name] / FAITHFUL_FILE if name in files.parts else None
-            if path is not None and path.is_file():
-                save_file(read_tensors(path, dtype), part / name / FAITHFUL_FILE)
-        for path in part.glob("*/config.json"):  # where they were loaded from is nobody's business
-            config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
-            path.write_text(json.dumps(config, indent=2) + "\n")
+        save_pipeline(pipeline, part)
+        for name, path in faithful_files(files).items():
+            save_file(read_tensors(path, dtype), part / name / path.name)
         weights = sorted(path for path in part.rglob("*.safetensors"))
         hashes = {path.relative_to(part).as_posix(): file_sha256(path) for path in weights}
         (part / HASHES).write_text("".join(f"{digest}  {name}\n" for name, digest in hashes.items()))

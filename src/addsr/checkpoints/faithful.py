@@ -4,6 +4,7 @@ Networks on the way from one training to its adversarial continuation can be int
 ESRGAN, section 3.4): between the two, detail and fidelity change steadily, at any number of steps.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,15 @@ FAITHFUL_FILE = "diffusion_pytorch_model.faithful.safetensors"  # diffusers' nam
 PARTS = ("unet", "controlnet", "vae")
 
 
+def faithful_files(files: ModelFiles) -> dict[str, Path]:
+    """The faithful weights that a model brings, by network; those that are missing are the same in both sets."""
+    paths = {part: files.parts[part] / FAITHFUL_FILE for part in PARTS if part in files.parts}
+    return {part: path for part, path in paths.items() if path.is_file()}
+
+
 def has_faithful(files: ModelFiles) -> bool:
     """Whether a model brings a faithful set of weights, of one network at least."""
-    return any(part in files.parts and (files.parts[part] / FAITHFUL_FILE).is_file() for part in PARTS)
+    return bool(faithful_files(files))
 
 
 def move_towards_faithful(restorer: Any, files: ModelFiles, fidelity: float) -> None:
@@ -35,10 +42,7 @@ def move_towards_faithful(restorer: Any, files: ModelFiles, fidelity: float) -> 
     """
     if not has_faithful(files):
         raise ModelError(f"{files.folder}: the model has one set of weights only, so fidelity cannot be chosen")
-    for part in PARTS:
-        path = files.parts[part] / FAITHFUL_FILE if part in files.parts else None
-        if path is None or not path.is_file():
-            continue  # the same in both
+    for part, path in faithful_files(files).items():
         network, faithful = getattr(restorer, part), read_tensors(path, torch.float32)
         own = network.state_dict()
         put_weights(network, faithful, path)  # checks every key and shape

@@ -10,7 +10,7 @@ from torch import nn
 from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Runs
 from addsr.diffusion.tiled import plan_tiles
-from addsr.evaluation.stages import Model, evaluations
+from addsr.evaluation.stages import Evaluation, Model, evaluations
 from addsr.image.conditioning import MODEL_SCALE, enlarged_size
 from addsr.image.picture import Picture
 from addsr.image.tiling import plan_axis
@@ -67,10 +67,9 @@ class Planner:
         offloaded = list(restorer.offload.groups.values())
         sizes = [sum(_bytes(network) for network in group) for group in offloaded or groups]
         self._weights = max(sizes) if offloaded else sum(sizes)
-        self._dtype, self._device = restorer.placement.dtype, restorer.placement.device
         self._meta = Model(restorer).on_meta()  # text takes next to nothing
-        self._speed = macs_per_second(self._device, self._dtype)
-        self._known: dict[tuple[int, int, Runs, bool], dict[str, Cost]] = {}
+        self._speed = macs_per_second(restorer.placement.device, restorer.placement.dtype)
+        self._known: dict[tuple[int, int, Runs, bool], list[tuple[Evaluation, Cost]]] = {}
 
     def __call__(self, picture: Picture, options: RestoreOptions) -> Expected:
         """What restoring `picture` takes.
@@ -100,24 +99,23 @@ class Planner:
             tiles = len(plan_tiles(padded[0] // factor, padded[1] // factor, tiling, restorer.unet.downscale))
         runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
         guided = is_guided(upscaler.guidance_scale(options))
-        found = evaluations(self._meta, sides[0], sides[1], runs, guided, torch.device("meta"))
-        costs = self._costs((sides[0], sides[1]), runs, guided)
+        stages = self._stages(sides[0], sides[1], runs, guided)
         macs = sum(
-            evaluation.runs * (1 if evaluation.of_photo else tiles) * (costs[name].macs + costs[name].attention_macs)
-            for name, evaluation in found.items()
+            evaluation.runs * (1 if evaluation.of_photo else tiles) * (cost.macs + cost.attention_macs)
+            for evaluation, cost in stages
         )
-        activations = max(cost.peak_bytes for cost in costs.values())
+        activations = max(cost.peak_bytes for _, cost in stages)
         buffers = 4 * 3 * (2 * full[0] * full[1] + height * width)
         seconds = macs / self._speed / EFFICIENCY
         weights = self._weights
         return Expected(height, width, tiles, max(sides), weights, weights + activations + buffers, seconds)
 
-    def _costs(self, sides: tuple[int, int], runs: Runs, guided: bool) -> dict[str, Cost]:
-        """Of one run of each evaluation of one tile."""
-        key = (*sides, runs, guided)
+    def _stages(self, height: int, width: int, runs: Runs, guided: bool) -> list[tuple[Evaluation, Cost]]:
+        """Of one tile: what is evaluated, and the cost of one run of it."""
+        key = (height, width, runs, guided)
         if key not in self._known:
-            found = evaluations(self._meta, *sides, runs, guided, torch.device("meta"))
-            self._known[key] = {name: measure(evaluation.run) for name, evaluation in found.items()}
+            found = evaluations(self._meta, *key, torch.device("meta"))
+            self._known[key] = [(evaluation, measure(evaluation.run)) for evaluation in found.values()]
         return self._known[key]
 
 

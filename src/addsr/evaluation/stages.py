@@ -1,6 +1,7 @@
 """The evaluations that one restoration is made of, each as something to run: to be counted without weights, or timed."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from addsr.diffusion.restorer import Restorer, Runs
 from addsr.image.normalize import ENCODER_SIDE
+from addsr.runtime.offload import Offload
 
 TEXT_TOKENS, IMAGE_TOKENS = 77, 145  # of CLIP, and of RAM at ENCODER_SIDE
 
@@ -39,38 +41,21 @@ class Model:
 
     def on_meta(self) -> "Model":
         """The same networks without weights."""
-        restorer = self.restorer
 
         def bare(network: Any) -> Any:
             if network is None or not hasattr(network, "from_config"):
                 return None
             with torch.device("meta"):
-                return nn.Module.to(type(network).from_config(network.config), restorer.placement.dtype).eval()
+                return nn.Module.to(type(network).from_config(network.config), self.restorer.placement.dtype).eval()
 
-        def bare_text(text_encoder: Any) -> Any:
-            if text_encoder is None:
-                return None
+        restorer, text_encoder = copy(self.restorer), self.text_encoder
+        for name in ("unet", "vae", "controlnet", "image_encoder", "fixed_prompt"):
+            setattr(restorer, name, bare(getattr(restorer, name)))
+        restorer.offload = Offload()
+        if text_encoder is not None:
             with torch.device("meta"):
-                return type(text_encoder)(text_encoder.config).eval()
-
-        return Model(
-            Restorer(
-                bare(restorer.unet),
-                bare(restorer.vae),
-                restorer.alphas_cumprod,
-                restorer.prediction_type,
-                controlnet=bare(restorer.controlnet),
-                image_encoder=bare(restorer.image_encoder),
-                fixed_prompt=bare(restorer.fixed_prompt),
-                one_step_timestep=restorer.one_step_timestep,
-                start_point=restorer.start_point,
-                psr_weight=restorer.psr_weight,
-                num_inference_steps=restorer.num_inference_steps,
-                sampler=restorer.sampler,
-                guidance_scale=restorer.guidance_scale,
-            ),
-            bare_text(self.text_encoder),
-        )
+                text_encoder = type(text_encoder)(text_encoder.config).eval()
+        return Model(restorer, text_encoder)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """From loaded networks back to diffusers' pipeline, which knows how to be saved."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
@@ -42,3 +44,11 @@ def pipeline_of(
         guidance_scale=restorer.guidance_scale,
         released_overlap=restorer.released_overlap,
     )
+
+
+def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
+    """Write a pipeline's folder, without the places that its parts were loaded from, which are nobody's business."""
+    pipeline.save_pretrained(folder)
+    for path in folder.glob("*/config.json"):
+        config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+        path.write_text(json.dumps(config, indent=2) + "\n")

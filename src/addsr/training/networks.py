@@ -1,6 +1,5 @@
 """Where a run's networks come from: a preset's tables, a model, or an earlier run; and how they become a model."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from addsr.models.adapters import ALPHA, add_lora, has_lora, merge_lora_layers, 
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.controlnet import AddSRControlNet
 from addsr.models.unet import AddSRUNet
-from addsr.pipelines.of_restorer import pipeline_of
+from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 from addsr.prompts.text import PromptEncoder
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import read_run_config
@@ -205,8 +204,9 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
     scheduler = DDPMScheduler.from_config(betas | {"prediction_type": restorer.prediction_type})
     text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
-    pipeline_of(restorer, scheduler, text_encoder, tokenizer).save_pretrained(part)
-    _finish(part, out)
+    save_pipeline(pipeline_of(restorer, scheduler, text_encoder, tokenizer), part)
+    shutil.rmtree(out, ignore_errors=True)
+    part.rename(out)
 
 
 def _save_faithful(network: nn.Module, faithful: nn.Module, folder: Path) -> None:
@@ -215,12 +215,3 @@ def _save_faithful(network: nn.Module, faithful: nn.Module, folder: Path) -> Non
     if any(not torch.equal(value, theirs[key].to(value.device)) for key, value in network.state_dict().items()):
         folder.mkdir()
         save_file({key: value.contiguous() for key, value in theirs.items()}, folder / FAITHFUL_FILE)
-
-
-def _finish(part: Path, out: Path) -> None:
-    """Give the complete folder its name."""
-    for path in part.glob("*/config.json"):  # where they were loaded from is nobody's business
-        config = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
-        path.write_text(json.dumps(config, indent=2) + "\n")
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
