@@ -9,6 +9,7 @@ from addsr.discriminators.augment import augment
 from addsr.discriminators.dino import DinoDiscriminator
 from addsr.discriminators.patch import PatchDiscriminator
 from addsr.discriminators.squeeze import SqueezeDiscriminator
+from addsr.image.detail import fine_detail
 from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
 from addsr.losses.grain import excess_grain
@@ -107,6 +108,23 @@ def test_discriminators_learn_to_tell_two_kinds_apart(kind, lpips_weights):
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     assert discriminator(smooth, rough, Draws(0, 0, range(2))).shape[0] == 2
+
+
+def test_fine_detail_is_what_a_binomial_filter_takes_away():
+    squares = (
+        torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8).expand(1, 3, 16, 16)
+    )  # gone after one [1, 4, 6, 4, 1]
+    torch.testing.assert_close(fine_detail(0.5 + 0.1 * squares), 0.1 * squares)
+    assert fine_detail(torch.full((1, 3, 16, 16), 0.5)).abs().max() < 1e-6
+
+
+def test_the_patch_discriminator_looks_at_lr():
+    torch.manual_seed(0)
+    discriminator, draws = PatchDiscriminator(8).eval(), Draws(0, 0, range(1))
+    picture = torch.rand(1, 3, 32, 32)
+    scores = [discriminator(picture, lr, draws) for lr in (picture, 0.9 * picture)]
+    assert scores[0].shape == (1, 16)
+    assert not torch.equal(*scores)
 
 
 def test_grain_counts_only_beyond_that_of_hr():

@@ -7,6 +7,8 @@ HR has of fine detail in a place may be matched by any other of the same strengt
 import torch
 import torch.nn.functional as F
 
+from addsr.image.detail import fine_detail
+
 WINDOW = 7  # pixels along a side, over which the strength of fine detail is taken
 
 
@@ -25,11 +27,6 @@ def excess_grain(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _strength(pictures: torch.Tensor) -> torch.Tensor:
-    """Local standard deviation (N, 1, H, W) of what a binomial filter of five taps takes away."""
-    taps = pictures.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    channels = pictures.shape[1]
-    smooth = F.pad(pictures, (2, 2, 2, 2), mode="reflect")
-    smooth = F.conv2d(smooth, taps.view(1, 1, 1, 5).repeat(channels, 1, 1, 1), groups=channels)
-    smooth = F.conv2d(smooth, taps.view(1, 1, 5, 1).repeat(channels, 1, 1, 1), groups=channels)
-    squares = (pictures - smooth).square().mean(1, keepdim=True)
+    """Local standard deviation (N, 1, H, W) of the fine detail."""
+    squares = fine_detail(pictures).square().mean(1, keepdim=True)
     return (F.avg_pool2d(squares, WINDOW, 1, WINDOW // 2, count_include_pad=False) + 1e-6).sqrt()
