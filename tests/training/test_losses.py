@@ -118,13 +118,20 @@ def test_fine_detail_is_what_a_binomial_filter_takes_away():
     assert fine_detail(torch.full((1, 3, 16, 16), 0.5)).abs().max() < 1e-6
 
 
-def test_the_patch_discriminator_looks_at_lr():
+def test_the_patch_discriminator_looks_at_lr_and_detail_but_not_at_colours():
     torch.manual_seed(0)
-    discriminator, draws = PatchDiscriminator(8).eval(), Draws(0, 0, range(1))
-    picture = torch.rand(1, 3, 32, 32)
-    scores = [discriminator(picture, lr, draws) for lr in (picture, 0.9 * picture)]
-    assert scores[0].shape == (1, 16)
-    assert not torch.equal(*scores)
+    discriminator = PatchDiscriminator(8).eval()
+    picture = 0.8 * torch.rand(1, 3, 32, 32)
+
+    def score(pictures: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        return discriminator(pictures, lr, Draws(0, 0, range(1)))
+
+    known = score(picture, picture)
+    assert known.shape == (1, 16)
+    assert torch.equal(score(picture, picture), known)
+    assert (score(picture, 0.9 * picture) - known).abs().max() > 1e-3
+    assert (score(0.9 * picture, picture) - known).abs().max() > 1e-3
+    torch.testing.assert_close(score(picture + 0.1, picture), known, atol=1e-5, rtol=0)
 
 
 def test_grain_counts_only_beyond_that_of_hr():
