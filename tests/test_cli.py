@@ -58,6 +58,14 @@ def test_fidelity_of_a_model_that_has_one_set_of_weights(addsr, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_fidelity_of_the_bundled_model(addsr, photo):
+    for fidelity in (0, 1):
+        words = ("-o", photo.with_name(f"{fidelity}.png"), "--model", "compact", "--fidelity", fidelity)
+        assert addsr("upscale", photo, *words)[0] == 0
+    detailed, faithful = (Image.open(photo.with_name(f"{fidelity}.png")).tobytes() for fidelity in (0, 1))
+    assert detailed != faithful
+
+
 def test_beside_the_input(addsr, photo):
     code, _, err = addsr("upscale", photo)
     assert code == 0

@@ -37,7 +37,8 @@ def test_the_ends_are_the_two_sets_of_weights(folder, tmp_path, steps):
     upscaler, other = load(folder), load(faithful)
     own = np.asarray(upscaler(PHOTO, steps=steps))
     assert np.array_equal(np.asarray(upscaler(PHOTO, steps=steps, fidelity=0.0)), own)
-    assert np.array_equal(np.asarray(upscaler(PHOTO, steps=steps, fidelity=1.0)), np.asarray(other(PHOTO, steps=steps)))
+    faithful_end = np.asarray(upscaler(PHOTO, steps=steps, fidelity=1.0))
+    assert np.array_equal(faithful_end, np.asarray(other(PHOTO, steps=steps, psr_weight=0.0)))
     assert np.array_equal(np.asarray(upscaler(PHOTO, steps=steps)), own)  # the model itself is untouched
 
 
@@ -80,6 +81,13 @@ def test_the_metadata_names_it(folder):
     upscaler = load(folder)
     assert upscaler.made_by(RestoreOptions())["fidelity"] == 0
     assert upscaler.made_by(RestoreOptions(fidelity=0.25))["fidelity"] == 0.25
+
+
+def test_the_weight_of_the_refined_condition_falls_along_it(folder):
+    upscaler = load(folder)
+    weights = [upscaler.made_by(RestoreOptions(fidelity=fidelity))["psr_weight"] for fidelity in (0.0, 0.5, 1.0)]
+    assert weights == [0.5, 0.25, 0.0]
+    assert upscaler.made_by(RestoreOptions(fidelity=1.0, psr_weight=0.75))["psr_weight"] == 0.75
 
 
 def test_models_with_one_set_say_so(compact_pipeline, tmp_path):
