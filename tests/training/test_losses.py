@@ -111,9 +111,7 @@ def test_discriminators_learn_to_tell_two_kinds_apart(kind, lpips_weights):
 
 
 def test_fine_detail_is_what_a_binomial_filter_takes_away():
-    squares = (
-        torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8).expand(1, 3, 16, 16)
-    )  # gone after one [1, 4, 6, 4, 1]
+    squares = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8).expand(1, 3, 16, 16)
     torch.testing.assert_close(fine_detail(0.5 + 0.1 * squares), 0.1 * squares)
     assert fine_detail(torch.full((1, 3, 16, 16), 0.5)).abs().max() < 1e-6
 

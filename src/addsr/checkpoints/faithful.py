@@ -40,9 +40,10 @@ def move_towards_faithful(restorer: Any, files: ModelFiles, fidelity: float) -> 
     Raises:
         ModelError: if the model has no faithful weights, or they are damaged or of another network.
     """
-    if not has_faithful(files):
+    paths = faithful_files(files)
+    if not paths:
         raise ModelError(f"{files.folder}: the model has one set of weights only, so fidelity cannot be chosen")
-    for part, path in faithful_files(files).items():
+    for part, path in paths.items():
         network, faithful = getattr(restorer, part), read_tensors(path, torch.float32)
         own = network.state_dict()
         put_weights(network, faithful, path)  # checks every key and shape
