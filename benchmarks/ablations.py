@@ -1,15 +1,16 @@
 """The papers' ablations from matched short runs: one fixed number of images, several seeds, one element changed at a time.
 
     python benchmarks/ablations.py addsr --data SHARD... --lpips FILE --teacher RUN --cases C --hr HR --tools TOOLS --out O
-    python benchmarks/ablations.py d3sr  --data SHARD... --lpips FILE --discriminator RUN ...
+    python benchmarks/ablations.py d3sr  --data SHARD... --lpips FILE --discriminator RUN --larger RUN ...
 
-Each run is `addsr train compact-addsr` (or `compact-d3sr`) with the switch of its row. What is done is kept in
-O/rows.jsonl and not repeated. Prints a Markdown table of the mean over the seeds, and half the distance between the
-largest and the smallest as the spread.
+Each run is `addsr train compact-addsr` (or `compact-d3sr`) with the switch of its row; --rows takes some of the rows. What
+is done is kept in O, the measures in rows.jsonl, and not repeated. Prints a Markdown table of the mean over the seeds, and
+half the distance between the largest and the smallest as the spread.
 """
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from quality import MEASURES, Quality
 
 import addsr
 
+LARGER = "larger discriminator"
 RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # row -> settings
     "addsr": {
         "full": (),
@@ -29,33 +31,42 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # row -> settings
         "without TA loss (Table 6)": ("task.timestep_adapting=false",),
         "without teacher": ("task.distillation=0.0",),
     },
-    "d3sr": {
+    "d3sr": {  # the paper's order: of the distance beside MSE, and of the discriminator
         "MSE": ("task.perceptual=none",),
         "LPIPS": ("task.perceptual=lpips",),
-        "EA-LPIPS, full": (),
+        "EA-LPIPS, discriminator of its own size": (),
         "no discriminator": ("task.discriminator=none",),
         "CNN on pixels": ("task.discriminator=cnn",),
         "random U-Net": ("task.discriminator=random",),
+        LARGER: (),
     },
 }
 STEPS = {"addsr": (1, 4), "d3sr": (1,)}
 
 
-def train(kind: str, settings: list[str], seed: int, out: Path, options: argparse.Namespace) -> Path:
-    """One run; the model's folder."""
+def train(kind: str, name: str, settings: list[str], seed: int, out: Path, options: argparse.Namespace) -> Path:
+    """The run of one row; the model's folder."""
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "addsr", "train", f"compact-{kind}", "--out", str(out), "--seed", str(seed)]
     words += [word for path in options.data for word in ("--data", str(path))]
-    for name in ("lpips", "teacher", "discriminator"):
-        if (value := getattr(options, name)) is not None:
-            words += [f"--{name}", str(value)]
+    networks = {"lpips": options.lpips, "teacher": options.teacher, "discriminator": options.discriminator}
+    if name == LARGER:
+        networks["discriminator"] = options.larger
+    words += [word for option, value in networks.items() if value is not None for word in (f"--{option}", str(value))]
     words += [word for setting in settings for word in ("--set", setting)]
     log = out.with_suffix(".log")
     with log.open("w") as file:
         if subprocess.run(words, stderr=file, check=False).returncode:
             raise SystemExit(f"a run failed: {' '.join(words)}\n{log.read_text()[-2000:]}")
+    for checkpoint in out.glob("checkpoint-*"):  # with the optimisers' state ten times the model
+        shutil.rmtree(checkpoint)
     return out / "model"
+
+
+def _file_name(name: str) -> str:
+    """The name of a row with hyphens for all that file names should not have."""
+    return "-".join(re.findall(r"\w+", name))
 
 
 def table(kind: str, rows: list[dict[str, Any]]) -> str:
@@ -86,6 +97,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--teacher")
     parser.add_argument("--discriminator")
+    parser.add_argument("--larger")
+    parser.add_argument("--rows", nargs="+", help="only those whose names hold one of these words")
     parser.add_argument("--images", type=int, default=2400)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--photos", type=int, default=0, help="measure on the first so many only")
@@ -97,11 +110,13 @@ def main() -> None:
     quality = Quality(options.cases, options.hr, options.tools, options.photos)
     for seed in options.seeds:
         for name, changes in RUNS[options.kind].items():
+            if options.rows and not any(word in name for word in options.rows):
+                continue
             settings = [f"loop.images={options.images}", f"loop.save={options.images}", *options.set, *changes]
             key = {"name": name, "seed": seed, "settings": settings, "photos": options.photos}
             if any(all(row[part] == value for part, value in key.items()) for row in rows):
                 continue
-            model = train(options.kind, settings, seed, options.out / "run", options)
+            model = train(options.kind, name, settings, seed, options.out / f"{_file_name(name)}-{seed}", options)
             upscaler = addsr.load(model, device="cpu", precision="fp32")
             for steps in STEPS[options.kind]:
                 with torch.no_grad():

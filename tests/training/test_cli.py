@@ -15,6 +15,7 @@ from addsr.data.pairs import PairSettings
 from addsr.errors import TrainingError
 from addsr.training.config import assignment, load_preset, make_settings, merged, preset_names
 from addsr.training.loop import LoopSettings
+from addsr.training.networks import networks_from
 from addsr.training.tasks.d3sr import D3SRSettings
 from addsr.training.tasks.student import StudentSettings
 from addsr.training.tasks.teacher import TeacherSettings
@@ -87,6 +88,28 @@ def test_the_start_of_a_run_is_kept_as_the_faithful_weights(preset, folder, tmp_
     assert result.exit_code == 1
     assert "faithful weights do not fit" in result.output
     assert not (tmp_path / "other").exists()
+
+
+def test_a_larger_network_on_the_autoencoder_of_the_start(preset, folder, tmp_path):
+    start, large = tmp_path / "start", tmp_path / "large"
+    assert run("train", preset, "--data", folder, "--out", start).exit_code == 0
+    preset.write_text(
+        f'extends = "compact-teacher"\ninit = "{start}"\n[unet]\nblock_out_channels = [16, 24]\n[pairs]\ncrop = 64\n'
+        "[loop]\nimages = 16\nbatch = 4\nreport = 8\nsave = 8\nworkers = 0\n"
+    )
+    assert run("train", preset, "--data", folder, "--out", large).exit_code == 0
+    again = run("train", "--out", large, "--resume", "--set", "loop.images=24")  # and a run from it
+    assert again.exit_code == 0, again.output
+    assert networks_from(large).restorer.unet.config["block_out_channels"] == [16, 24]
+    unet, vae = (load_file(large / "model" / part / "diffusion_pytorch_model.safetensors") for part in ("unet", "vae"))
+    first = load_file(start / "model" / "vae" / "diffusion_pytorch_model.safetensors")
+    assert unet["conv_in.weight"].shape[0] == 16
+    assert all(torch.equal(value, first[key]) for key, value in vae.items())
+    other = run(
+        "train", preset, "--data", folder, "--out", tmp_path / "other", "--init", start, "--set", "vae.factor=2"
+    )
+    assert other.exit_code == 1
+    assert "table [vae] has no effect" in other.output
 
 
 def test_train_makes_a_model_that_upscales(preset, folder, tmp_path):

@@ -61,7 +61,7 @@ def train(
         if preset is None and kept is None:
             raise typer.BadParameter("give a preset (--list names them) or --finetune", param_hint="PRESET")
         config = kept if kept is not None else load_preset(preset or "")
-        if init is not None:  # the model brings its own networks
+        if init is not None and "init" not in config:  # the model brings its own networks
             config = {name: value for name, value in config.items() if name not in ("unet", "vae", "controlnet")}
         words = {"init": init, "teacher": teacher, "discriminator": discriminator}
         config = merged(config, {name: _absolute(value) for name, value in words.items() if value is not None})

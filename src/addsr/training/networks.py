@@ -68,6 +68,33 @@ def fresh_networks(config: dict[str, Any]) -> Networks:
     return Networks(_ready(with_defaults(restorer, config)))
 
 
+def networks_at_start(config: dict[str, Any]) -> Networks:
+    """What a run of this config starts from: fresh networks, or those of `init`.
+
+    A table `unet` beside `init` changes what it names of that U-Net's config, and this network alone starts afresh, on the
+    autoencoder of `init`: a larger teacher, for example.
+
+    Raises:
+        TrainingError: if a table names what cannot be built, or another network beside `init`.
+        ModelError: if there is no such model.
+    """
+    if (start := config.get("init")) is None:
+        return fresh_networks(config)
+    if tables := [name for name in ("vae", "controlnet") if name in config]:
+        raise TrainingError(f"table [{tables[0]}] has no effect, as the networks are those of {start}")
+    networks = networks_from(start)
+    if (changes := config.get("unet")) is not None:
+        known = AddSRUNet._get_init_keys(AddSRUNet)
+        kept = {name: value for name, value in networks.restorer.unet.config.items() if name in known}
+        try:
+            networks.restorer.unet = AddSRUNet(**kept | _without_none(changes))
+        except (TypeError, ValueError) as error:
+            raise TrainingError(f"the U-Net cannot be built from the preset: {error}") from error
+        _ready(networks.restorer)
+    with_defaults(networks.restorer, config)
+    return networks
+
+
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:
     """A network's config with None where a preset says "none", as TOML has no word for it."""
     return {key: None if value == "none" else value for key, value in table.items()}
@@ -144,9 +171,7 @@ def _networks_of_run(run: Path) -> Networks:
     config, checkpoint = read_run_config(run), latest_checkpoint(run)
     if checkpoint is None:
         raise TrainingError(f"{run}: the run has no checkpoint yet")
-    start = config.get("init")
-    networks = fresh_networks(config) if start is None else networks_from(start)
-    with_defaults(networks.restorer, config)
+    networks = networks_at_start(config)
     rank = config.get("task", {}).get("lora_rank", 0)
     if rank:
         add_lora(networks.restorer.unet, rank, config["task"].get("lora_alpha", ALPHA))

@@ -26,14 +26,12 @@ from addsr.training.config import make_settings, write_run_config
 from addsr.training.judge import Judge, judge_from, latent_channels, latent_map_between
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
 from addsr.training.networks import (
-    NETWORKS,
     Networks,
     check_fits,
     faithful_source,
-    fresh_networks,
+    networks_at_start,
     networks_from,
     save_model,
-    with_defaults,
 )
 from addsr.training.pca import start_from_components, start_from_condition
 from addsr.training.task import Task
@@ -154,18 +152,12 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
 
 def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Networks:
     """The networks to train; fresh compact ones start from the principal components of the photos' patches."""
-    if (start := config.get("init")) is not None:
-        if tables := [name for name in NETWORKS if name in config]:
-            raise TrainingError(f"table [{tables[0]}] has no effect, as the networks are those of {start}")
-        networks = networks_from(start)
-        with_defaults(networks.restorer, config)
-        return networks
-    networks = fresh_networks(config)
-    if not resumed:
-        restorer = networks.restorer
+    networks = networks_at_start(config)
+    restorer = networks.restorer
+    if not resumed and config.get("init") is None:
         start_from_components(restorer.vae, (pairs[i]["hr"] for i in range(COMPONENT_CROPS)))
-        if restorer.unet.cond_skip is not None:
-            start_from_condition(restorer.unet, restorer.vae)
+    if not resumed and "unet" in config and restorer.unet.cond_skip is not None:
+        start_from_condition(restorer.unet, restorer.vae)
     return networks
 
 
