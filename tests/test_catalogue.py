@@ -57,7 +57,7 @@ def test_the_first_mirror_that_answers_is_taken(tmp_path):
 @pytest.mark.parametrize("pinned", [False, True])
 def test_a_wrong_hash_removes_the_file(tmp_path, pinned):
     entry = ENTRY
-    hub = Hub(tmp_path, stated=DIGEST if pinned else "0" * 64)
+    hub = Hub(tmp_path, stated=None if pinned else "0" * 64)
     if pinned:
         entry = Entry(repositories=["second/one"], files=["unet/*"], sha256={"unet/weights.safetensors": "0" * 64})
     with pytest.raises(ModelError, match="instead of 0000"):
@@ -111,3 +111,12 @@ def test_the_cache_is_searched_without_the_network(tmp_path, monkeypatch):
     assert cached_folders(["x"], {"x": ENTRY}) == [snapshot]
     assert cached_snapshot("second/one") == snapshot
     assert cached_snapshot("../one") is cached_snapshot("one") is None
+
+
+def test_a_mirror_with_another_hash_is_passed_over_before_anything_is_fetched(tmp_path):
+    pinned = {"unet/weights.safetensors": "0" * 64}
+    entry = Entry(repositories=["second/one", "second/two"], files=["unet/*"], sha256=pinned)
+    hub = Hub(tmp_path, there=("second/one", "second/two"))
+    with pytest.raises(ModelError, match="second/one: its unet/weights.safetensors has SHA-256.*second/two: its"):
+        fetch("sd", {"sd": entry}, tmp_path / "out", hub)
+    assert not hub.asked

@@ -24,7 +24,7 @@ def fetch(name: str, entries: Mapping[str, Entry], to: Path | None = None, hub: 
         The folder with the files.
 
     Raises:
-        ModelError: if there is no such entry, no repository answers, or a file's hash is not what it should be.
+        ModelError: if there is no such entry, or no repository has it with the hashes that it should have; says why of each.
     """
     if name not in entries:
         raise ModelError(f"nothing is called {name!r} in the catalogue; it has {', '.join(entries)}")
@@ -41,11 +41,11 @@ def fetch(name: str, entries: Mapping[str, Entry], to: Path | None = None, hub: 
             place = None if to is None else to / name
             # the default revision: by its commit, the cache would not know it as the newest
             folder = Path(hub.snapshot_download(repository, allow_patterns=list(wanted), local_dir=place))
+            _verify(folder, wanted, entry)
         except Exception as error:  # the hub's errors, requests' and the file system's alike: try the next mirror
             lines = str(error).strip().splitlines() or [type(error).__name__]
             failures.append(f"{repository}: {lines[0]}")
             continue
-        _verify(folder, wanted, entry)
         return folder
     raise ModelError(f"{name}: no repository could be fetched ({'; '.join(failures)})")
 
@@ -59,14 +59,22 @@ def _wanted(info: Any, entry: Entry) -> dict[str, Any]:
     wanted = {name: file for name, file in files.items() if any(fnmatch(name, pattern) for pattern in entry.files)}
     if not wanted:
         raise ModelError(f"has none of {', '.join(entry.files)}")
+    for name, pinned in entry.sha256.items():  # before gigabytes are fetched in vain
+        if (stated := _stated_sha256(wanted.get(name))) not in (None, pinned):
+            raise ModelError(f"its {name} has SHA-256 {stated} instead of {pinned}")
     return wanted
+
+
+def _stated_sha256(file: Any) -> str | None:
+    """What the hub says of a large file."""
+    return getattr(getattr(file, "lfs", None), "sha256", None)
 
 
 def _verify(folder: Path, wanted: Mapping[str, Any], entry: Entry) -> None:
     """Each file against its pinned SHA-256, else the hub's own, else the hub's git hash of small files."""
     for name, stated in wanted.items():
         path = folder / name
-        expected = entry.sha256.get(name) or getattr(getattr(stated, "lfs", None), "sha256", None)
+        expected = entry.sha256.get(name) or _stated_sha256(stated)
         if expected is not None:
             kind, found = "SHA-256", file_sha256(path)
         elif (expected := getattr(stated, "blob_id", None)) is not None:

@@ -44,7 +44,8 @@ def save_checkpoint(
     Args:
         run: folder of the run.
         images: seen so far.
-        networks, averages, optimizers: by name; the networks as safetensors, the averages as NAME_ema.
+        networks, averages, optimizers: by name; the networks as safetensors, the averages as NAME_ema. Frozen parameters are
+            left out: a run has them from where it started, and at Stable Diffusion's size they are gigabytes.
         state: JSON values of the loop itself.
         keep: older checkpoints beyond this number are deleted.
     """
@@ -52,9 +53,11 @@ def save_checkpoint(
     part = run / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    weights = {name: network.state_dict() for name, network in networks.items()}
-    weights |= {f"{name}_ema": average.module.state_dict() for name, average in averages.items()}
-    for name, tensors in weights.items():
+    weights = {name: (network, network) for name, network in networks.items()}
+    weights |= {f"{name}_ema": (average.module, networks[name]) for name, average in averages.items()}
+    for name, (network, trained) in weights.items():
+        frozen = _frozen(trained)
+        tensors = {key: value for key, value in network.state_dict().items() if key not in frozen}
         save_file({key: value.contiguous().clone() for key, value in tensors.items()}, part / f"{name}.safetensors")
     torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
     updates = {name: average.updates for name, average in averages.items()}
@@ -77,9 +80,9 @@ def load_checkpoint(
     try:
         state = json.loads((path / "state.json").read_text())
         for name, network in networks.items():
-            network.load_state_dict(load_file(path / f"{name}.safetensors"))
+            _load(network, path / f"{name}.safetensors", _frozen(network))
         for name, average in averages.items():
-            average.module.load_state_dict(load_file(path / f"{name}_ema.safetensors"))
+            _load(average.module, path / f"{name}_ema.safetensors", _frozen(networks[name]))
             average.updates = state["ema_updates"][name]
         saved = torch.load(path / "optimizers.pt", map_location="cpu", weights_only=True)
         for name, optimizer in optimizers.items():
@@ -88,3 +91,15 @@ def load_checkpoint(
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TrainingError(f"{path}: the checkpoint does not fit this run or is damaged ({first})") from error
     return state
+
+
+def _frozen(network: nn.Module) -> set[str]:
+    """Names of the parameters that do not train."""
+    return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+
+
+def _load(network: nn.Module, path: Path, frozen: set[str]) -> None:
+    """Load a file that may lack the `frozen` parameters, and nothing else."""
+    missing, unexpected = network.load_state_dict(load_file(path), strict=False)
+    if lacking := [*unexpected, *(name for name in missing if name not in frozen)]:
+        raise RuntimeError(f"{path.name}: {lacking[0]} is missing or not expected")

@@ -182,14 +182,16 @@ def _networks_of_run(run: Path) -> Networks:
 
 
 def put_averages(restorer: Restorer, checkpoint: Path) -> None:
-    """Load the averaged weights of a checkpoint into the networks that it has."""
+    """Load the averaged weights of a checkpoint, which has those that trained, into the networks that it has."""
     for name in NETWORKS:
         path = checkpoint / f"{name}_ema.safetensors"
         if path.is_file():
             try:
-                getattr(restorer, name).load_state_dict(load_file(path))
+                _, unexpected = getattr(restorer, name).load_state_dict(load_file(path), strict=False)
             except (RuntimeError, SafetensorError) as error:
                 raise TrainingError(f"{path}: damaged, or of another network ({str(error).splitlines()[0]})") from error
+            if unexpected:
+                raise TrainingError(f"{path}: of another network, which had {unexpected[0]}")
 
 
 def _ready(restorer: Restorer) -> Restorer:
