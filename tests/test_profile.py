@@ -40,6 +40,15 @@ def test_cost_of_the_compact_model_grows_with_the_area():
     assert set(one.stages) == {"unet", "decode"}
 
 
+def test_a_preset_counts_as_the_model_that_it_trains():
+    d3sr, compact = profile("compact-d3sr"), profile("compact")
+    assert d3sr.parameters == compact.parameters
+    assert list(d3sr.stages) == ["encode", "unet", "decode"]
+    assert profile("compact-student").macs > compact.macs
+    with pytest.raises(AddSRError, match="sd2-addsr is a preset"):
+        profile("sd2-addsr")
+
+
 def test_a_release_is_timed_by_stage(tmp_path):
     release = write_published(tmp_path)
     one = profile(str(release), 128, 2, timed=True)

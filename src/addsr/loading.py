@@ -32,6 +32,7 @@ from addsr.prompts.describe import Describer
 from addsr.prompts.tagging import Tagging
 from addsr.runtime.device import choose_device, choose_precision
 from addsr.runtime.offload import Offload
+from addsr.training.config import preset_names
 from addsr.upscaler import RestoreOptions, Upscaler
 
 SMALL_KEPT = 4  # models of other fidelities that stay open, where they are small
@@ -60,6 +61,8 @@ def find_model(name: str | Path, beside: Beside | None = None) -> Path:
         if cached is None:
             raise ModelError(f"{name}: neither a folder nor in the local hub cache (nothing is downloaded here)")
         return cached
+    if str(name) in preset_names():
+        raise ModelError(f"{name} is a preset and not bundled: addsr train {name} --out RUN makes the model RUN/model")
     raise ModelError(f"unknown model {str(name)!r}; bundled: {', '.join(bundled) or 'none'}; or give a folder")
 
 

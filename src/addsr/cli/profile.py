@@ -12,7 +12,10 @@ from addsr.cli.model_options import DebugOption, ThreadsOption
 def profile(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="compact, a folder, or addsr, seesr, d3sr (Stable Diffusion 2 size)."),
+        typer.Argument(
+            metavar="MODEL...",
+            help="compact, a folder, addsr, seesr or d3sr (Stable Diffusion 2 size), or a preset such as compact-d3sr.",
+        ),
     ],
     size: Annotated[int, typer.Option(help="Pixels along a side of the result.")] = 512,
     steps: Annotated[int | None, typer.Option(help="Default: the model's own.")] = None,

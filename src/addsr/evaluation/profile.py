@@ -3,16 +3,20 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from addsr.bundled import bundled_models
 from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.errors import AddSRError
 from addsr.evaluation.stages import Model, evaluations
 from addsr.runtime.cost import measure
+from addsr.training.config import load_preset, preset_names
+from addsr.training.networks import networks_at_start
 
 CONFIGURED = ("addsr", "seesr", "d3sr")  # Stable-Diffusion-2-size models that need no weights to be counted
 
@@ -90,7 +94,7 @@ def profile(
     """Profile a model for a picture of size × size.
 
     Args:
-        name: a bundled model, a folder, or one of CONFIGURED.
+        name: a bundled model, a folder, one of CONFIGURED, or a training preset that brings its networks.
         size: pixels along a side of the result.
         steps: None for the model's own number.
         timed: run each stage; a configured model gets random weights for that.
@@ -99,7 +103,7 @@ def profile(
     Raises:
         AddSRError: if there is no such model, or it cannot do a picture of that size or so many steps.
     """
-    model = _configured(name) if name in CONFIGURED else _loaded(name)
+    model = _model(name)
     bare = model if model.is_meta else model.on_meta()
     restorer = bare.restorer
     if size < 1 or size % restorer.size_multiple:
@@ -134,6 +138,17 @@ def profile(
         for stage, evaluation in evaluations(real, size, size, runs, guided, target).items():
             result.stages[stage].seconds = evaluation.runs * _seconds(evaluation.run, target)
     return result
+
+
+def _model(name: str) -> Model:
+    """By what the user calls it."""
+    if name in CONFIGURED:
+        return _configured(name)
+    if name in preset_names() and name not in bundled_models() and not Path(name).is_dir():
+        preset = load_preset(name)
+        if "init" in preset or "unet" in preset:  # the model that it trains, of which only weights are to come
+            return Model(networks_at_start(preset).restorer)
+    return _loaded(name)
 
 
 def _loaded(name: str) -> Model:
