@@ -117,6 +117,6 @@ def test_a_mirror_with_another_hash_is_passed_over_before_anything_is_fetched(tm
     pinned = {"unet/weights.safetensors": "0" * 64}
     entry = Entry(repositories=["second/one", "second/two"], files=["unet/*"], sha256=pinned)
     hub = Hub(tmp_path, there=("second/one", "second/two"))
-    with pytest.raises(ModelError, match="second/one: its unet/weights.safetensors has SHA-256.*second/two: its"):
+    with pytest.raises(ModelError, match=r"second/one: its unet/weights\.safetensors has SHA-256.*second/two: its"):
         fetch("sd", {"sd": entry}, tmp_path / "out", hub)
     assert not hub.asked

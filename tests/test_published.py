@@ -120,6 +120,21 @@ def test_metadata_names_the_words(up):
     assert len(made_by["sha256"]) == 64
 
 
+def test_the_file_names_what_was_recognised(up, tmp_path):
+    from addsr.batch import plan, run
+    from addsr.prompts.options import PromptOptions
+    from addsr.upscaler import RestoreOptions
+
+    photo().save(tmp_path / "a.png")
+    options = RestoreOptions(steps=1, words=PromptOptions("a dog"))
+    jobs = plan([tmp_path / "a.png"], tmp_path / "out", "", "png", overwrite=False)
+    [done] = run(jobs, up, options, "0", False, lambda *_: None)
+    assert done.error is None
+    made = json.loads(Image.open(jobs[0].target).text["addsr"])
+    assert all(word in made["full_prompt"] for word in ("a dog", *made["recognised"]))
+    assert "full_prompt" not in up.made_by(options)
+
+
 def test_a_long_prompt_is_cut_aloud(up):
     with pytest.warns(PromptTooLongWarning, match="takes 77; cut off: '.*z"):
         up(photo(), steps=1, prompt="y" * 90 + "z" * 10)

@@ -166,7 +166,8 @@ def run(
             size = upscaler.output_size(picture, options.scale)
             check_target(job.target, size, picture.alpha is not None)
             restored = upscaler.restore(picture, options, lambda done, total, job=job: on_tile(job, done, total))
-            write_picture(restored.to_pil(), job.target, made_by, overwrite=overwrite)
-            yield Done(job, None, size, time.monotonic() - begun, made_by)
+            made = {**made_by, **restored.words}
+            write_picture(restored.to_pil(), job.target, made, overwrite=overwrite)
+            yield Done(job, None, size, time.monotonic() - begun, made)
         except Exception as error:
             yield Done(job, error, seconds=time.monotonic() - begun)

@@ -257,16 +257,17 @@ class Upscaler:
         options.check(self.restorer.sampler, self.dial is not None)
         size = self.output_size(picture, options.scale)
         pixels = picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha)
-        pixels = self._restore_planes(pixels, size, options, progress)
+        words: dict[str, Any] = {}
+        pixels = self._restore_planes(pixels, size, options, progress, words)
         if picture.gray:
             pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
         alpha = None if picture.alpha is None else self._restore_alpha(picture.alpha, size, options)
-        return replace(picture, pixels=pixels, alpha=alpha)
+        return replace(picture, pixels=pixels, alpha=alpha, words=words)
 
     def _restore_alpha(self, alpha: torch.Tensor, size: tuple[int, int], options: RestoreOptions) -> torch.Tensor:
         """As a grey picture; what is wholly opaque or wholly clear, with its surroundings, stays exactly so."""
         plain = replace(options, color_fix="wavelet", words=PromptOptions(tags=False))
-        restored = self._restore_planes(alpha.expand(3, -1, -1), size, plain, None)
+        restored = self._restore_planes(alpha.expand(3, -1, -1), size, plain, None, {})
         restored = restored.mean(0, keepdim=True).clamp(0, 1)
         highest = F.max_pool2d(alpha[None], 5, 1, 2)[0]
         lowest = -F.max_pool2d(-alpha[None], 5, 1, 2)[0]
@@ -275,21 +276,28 @@ class Upscaler:
         return restored
 
     def _restore_planes(
-        self, lr: torch.Tensor, size: tuple[int, int], options: RestoreOptions, progress: Progress | None
+        self,
+        lr: torch.Tensor,
+        size: tuple[int, int],
+        options: RestoreOptions,
+        progress: Progress | None,
+        words: dict[str, Any],
     ) -> torch.Tensor:
-        """(3, h, w) -> (3, *size). The model enlarges by 4; other factors resample its result, or its input beyond 4."""
+        """(3, h, w) -> (3, *size), `words` filled. The model enlarges by 4; other factors resample its result, or its input
+        beyond 4.
+        """
         photo, released = lr, options.compat == "released"
         if options.scale > MODEL_SCALE:
             lr = resize(lr, (-(-size[0] // MODEL_SCALE), -(-size[1] // MODEL_SCALE))).clamp(0, 1)
         if self.restorer.is_local:
-            condition, restored = lr, self._run_safely(_Run(lr, options, progress, photo))
+            condition, restored = lr, self._run_safely(_Run(lr, options, progress, photo, words))
         else:
             height, width = enlarged_size(*lr.shape[1:], released=released)
             if height * width > MAX_OUTPUT_PIXELS:
                 needed, limit = height * width / 1e6, MAX_OUTPUT_PIXELS / 1e6
                 raise InputImageError(f"the photo takes {needed:.0f} megapixels to restore, the limit is {limit:.0f}")
             condition = conditioning_picture(lr, self.restorer.vae_scale_factor, released=released)
-            restored = self._run_safely(_Run(condition, options, progress, photo))
+            restored = self._run_safely(_Run(condition, options, progress, photo, words))
             if not released:  # what was padded must not count in the colours
                 condition, restored = (picture[:, :height, :width] for picture in (condition, restored))
                 restored = restored.contiguous()
@@ -379,6 +387,8 @@ class Upscaler:
             description = self.describer(run.photo, options.words, scale, antialias=not released)
             names = ("prompt_embeds", "negative_prompt_embeds", "image_encoder_hidden_states")
             context = {name: getattr(description, name) for name in names}
+            if description.prompt_embeds is not None:
+                run.words.update(recognised=description.tags, full_prompt=description.prompt)
         weight = self.psr_weight(options)
         start_point = options.start_point or restorer.start_point
         total = restorer.tile_count(height, width, tiling, options.steps, weight, start_point)
@@ -440,12 +450,15 @@ class Upscaler:
 
 @dataclass(frozen=True)
 class _Run:
-    """One restoration: LR, or, for a model that is not local, its condition picture; the photo itself for its words."""
+    """One restoration: LR, or, for a model that is not local, its condition picture; the photo itself for its words, and
+    the metadata, where the run notes them.
+    """
 
     picture: torch.Tensor
     options: RestoreOptions
     progress: Progress | None
     photo: torch.Tensor
+    words: dict[str, Any]
 
 
 class _NotFiniteError(ArithmeticError):

@@ -1,6 +1,8 @@
 """A decoded picture and what must survive the restoration: its mode, transparency, colour profile, EXIF."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ class Picture:
         gray: the picture has no colour, so the result must have none, whatever its mode.
         icc_profile: bytes to write along, or None.
         exif: the photo's EXIF as bytes, upright, or None.
+        words: of a result, for its metadata: the tags recognised and the whole prompt, where the model takes words.
     """
 
     pixels: torch.Tensor
@@ -30,6 +33,7 @@ class Picture:
     gray: bool = False
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    words: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:
