@@ -11,8 +11,8 @@ from addsr.discriminators.patch import PatchDiscriminator
 from addsr.discriminators.squeeze import SqueezeDiscriminator
 from addsr.image.detail import fine_detail
 from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
-from addsr.losses.grain import excess_grain
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 
@@ -132,15 +132,19 @@ def test_the_patch_discriminator_looks_at_lr_and_detail_but_not_at_colours():
     torch.testing.assert_close(score(picture + 0.1, picture), known, atol=1e-5, rtol=0)
 
 
-def test_grain_counts_only_beyond_that_of_hr():
+def test_detail_counts_by_its_strength_alone():
     generator = torch.Generator().manual_seed(0)
     flat = torch.full((2, 3, 32, 32), 0.5)
     noise = 0.1 * torch.randn(2, 3, 32, 32, generator=generator)
     other = 0.1 * torch.randn(2, 3, 32, 32, generator=generator)
-    grainy = excess_grain(flat + noise, flat)
-    assert grainy.shape == (2,)
+    grainy, missing = excess_and_missing_detail(flat + noise, flat)
+    assert grainy.shape == missing.shape == (2,)
     assert (grainy > 0.05).all()
-    assert (excess_grain(flat, flat + noise) == 0).all()  # too little is not its business
-    assert (excess_grain(flat + other, flat + noise) < 0.15 * grainy).all()  # nor is which detail it is
+    assert (missing == 0).all()
+    excess, lacking = excess_and_missing_detail(flat, flat + noise)
+    assert (excess == 0).all()
+    torch.testing.assert_close(lacking, grainy)
+    for part in excess_and_missing_detail(flat + other, flat + noise):  # which detail it is, is not its business
+        assert (part < 0.15 * grainy).all()
     ramp = torch.linspace(0, 1, 32).expand(2, 3, 32, 32)
-    assert (excess_grain(ramp, flat)[:, None] < 0.02).all()
+    assert (excess_and_missing_detail(ramp, flat)[0] < 0.02).all()

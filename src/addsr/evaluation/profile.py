@@ -134,7 +134,7 @@ def profile(
         result.stages[stage] = Stage(evaluation.runs, cost.macs, cost.attention_macs, cost.peak_bytes)
     if timed:
         target = torch.device(device)
-        real = _with_random_weights(model, target) if model.is_meta else model.to(target)
+        real = with_random_weights(model, target) if model.is_meta else model.to(target)
         for stage, evaluation in evaluations(real, size, size, runs, guided, target).items():
             result.stages[stage].seconds = evaluation.runs * _seconds(evaluation.run, target)
     return result
@@ -143,7 +143,7 @@ def profile(
 def _model(name: str) -> Model:
     """By what the user calls it."""
     if name in CONFIGURED:
-        return _configured(name)
+        return configured(name)
     if name in preset_names() and name not in bundled_models() and not Path(name).is_dir():
         preset = load_preset(name)
         if "init" in preset or "unet" in preset:  # the model that it trains, of which only weights are to come
@@ -162,7 +162,7 @@ def _loaded(name: str) -> Model:
     return Model(restorer, None if words is None else words.open())
 
 
-def _configured(name: str) -> Model:
+def configured(name: str) -> Model:
     """A Stable-Diffusion-2-size model on the meta device."""
     from addsr.checkpoints.published import DEFAULTS
     from addsr.models.controlnet import AddSRControlNet
@@ -198,7 +198,7 @@ def _configured(name: str) -> Model:
         return Model(restorer, text_encoder())
 
 
-def _with_random_weights(model: Model, device: torch.device) -> Model:
+def with_random_weights(model: Model, device: torch.device) -> Model:
     """The time does not depend on the weights, as long as no number is subnormal or infinite."""
     with torch.no_grad():
         for network in model.networks:

@@ -17,8 +17,8 @@ from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, predict_x0
 from addsr.errors import TrainingError
 from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
-from addsr.losses.grain import excess_grain
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced, shifted_lpips
 from addsr.training.context import Context, TextEncoder, context_of
@@ -35,7 +35,7 @@ class StudentSettings:
         l1: weight of L1 in [0, 1] to HR.
         lpips, lpips_final: weight of LPIPS beside it, at the start and at the end of the run. Large at the start it is
             pleased with a texture of PixelShuffle's grid long before anything is restored.
-        grain: weight of detail in excess of HR's, see `addsr.losses.grain`.
+        grain, detail: weights of fine detail in excess of HR's, and of what is missing of it; see `addsr.losses.detail`.
         balance: see `addsr.losses.reconstruction.balanced`.
         autoencoder: weight of L1 of encoded and decoded HR, which keeps the latents meaningful while the decoder trains.
         refine: share of the iterations that take the second step too.
@@ -64,6 +64,7 @@ class StudentSettings:
     lpips: float = 0.15
     lpips_final: float = 0.5
     grain: float = 0.0
+    detail: float = 0.0
     balance: float = 0.02
     autoencoder: float = 0.5
     refine: float = 0.25
@@ -88,7 +89,17 @@ class StudentSettings:
     def __post_init__(self) -> None:
         for name in ("refine", "refine_from", "hr_latents", "adversarial_from", "null_text"):
             ranged(f"task.{name}", getattr(self, name), 0, 1)
-        for name in ("l1", "lpips", "lpips_final", "grain", "balance", "autoencoder", "distillation", "adversarial"):
+        for name in (
+            "l1",
+            "lpips",
+            "lpips_final",
+            "grain",
+            "detail",
+            "balance",
+            "autoencoder",
+            "distillation",
+            "adversarial",
+        ):
             ranged(f"task.{name}", getattr(self, name), 0, None)
         one_of("task.teacher_weight", self.teacher_weight, TEACHER_WEIGHTS)
         one_of("task.adversarial_weight", self.adversarial_weight, ("fixed", "adaptive"))
@@ -242,9 +253,9 @@ class StudentTask:
             weight = settings.lpips + moment.progress * (settings.lpips_final - settings.lpips)
             named["lpips"] = shifted_lpips(self.lpips, rollout.pictures, rollout.hr, moment.draws)
             total = total + weight * named["lpips"]
-        if settings.grain:
-            named["grain"] = excess_grain(rollout.pictures, rollout.hr)
-            total = total + settings.grain * named["grain"]
+        if settings.grain or settings.detail:
+            named["grain"], named["missing"] = excess_and_missing_detail(rollout.pictures, rollout.hr)
+            total = total + settings.grain * named["grain"] + settings.detail * named["missing"]
         first = rollout.timestep == STUDENT_TIMESTEPS[0]
         losses = {"total": balanced(total, settings.balance).mean()}
         losses |= {name: values[first].mean() for name, values in named.items()}
