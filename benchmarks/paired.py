@@ -26,7 +26,9 @@ def restore(model: Model, picture: torch.Tensor) -> torch.Tensor:
         names = ["prompt_embeds"] + ["negative_prompt_embeds"] * is_guided(restorer.guidance_scale)
         words = {name: model.text_encoder(ids)[0] for name in names}
     if (encoder := restorer.image_encoder) is not None:
-        words["image_encoder_hidden_states"] = tokens = encoder(picture.new_full((1, 3, ENCODER_SIDE, ENCODER_SIDE), 0.5))
+        words["image_encoder_hidden_states"] = tokens = encoder(
+            picture.new_full((1, 3, ENCODER_SIDE, ENCODER_SIDE), 0.5)
+        )
         encoder.tag_logits(tokens)  # pyright: ignore[reportCallIssue]
     return restorer.decode_latents(restorer(picture, **words))
 
