@@ -9,15 +9,16 @@ half the distance between the largest and the smallest as the spread.
 """
 
 import argparse
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from quality import MEASURES, Quality
 
 import addsr
@@ -44,17 +45,22 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # row -> settings
 STEPS = {"addsr": (1, 4), "d3sr": (1,)}
 
 
-def train(kind: str, name: str, settings: list[str], seed: int, out: Path, options: argparse.Namespace) -> Path:
-    """The run of one row; the model's folder."""
+def networks_of(name: str, options: argparse.Namespace) -> dict[str, str]:
+    """Option of addsr train -> the network that a row's run gets by it."""
+    judge = options.larger if name == LARGER else options.discriminator
+    networks = {"lpips": options.lpips, "teacher": options.teacher, "discriminator": judge}
+    return {option: str(value) for option, value in networks.items() if value is not None}
+
+
+def train(kind: str, run: dict[str, Any], data: list[Path], out: Path) -> Path:
+    """The run of one row, unless it was done before; the model's folder."""
+    if (out / "model").is_dir():
+        return out / "model"
     shutil.rmtree(out, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "addsr", "train", f"compact-{kind}", "--out", str(out), "--seed", str(seed)]
-    words += [word for path in options.data for word in ("--data", str(path))]
-    networks = {"lpips": options.lpips, "teacher": options.teacher, "discriminator": options.discriminator}
-    if name == LARGER:
-        networks["discriminator"] = options.larger
-    words += [word for option, value in networks.items() if value is not None for word in (f"--{option}", str(value))]
-    words += [word for setting in settings for word in ("--set", setting)]
+    words = [sys.executable, "-m", "addsr", "train", f"compact-{kind}", "--out", str(out), "--seed", str(run["seed"])]
+    words += [word for path in data for word in ("--data", str(path))]
+    words += [word for option, value in run["networks"].items() for word in (f"--{option}", value)]
+    words += [word for setting in run["settings"] for word in ("--set", setting)]
     log = out.with_suffix(".log")
     with log.open("w") as file:
         if subprocess.run(words, stderr=file, check=False).returncode:
@@ -64,9 +70,10 @@ def train(kind: str, name: str, settings: list[str], seed: int, out: Path, optio
     return out / "model"
 
 
-def _file_name(name: str) -> str:
-    """The name of a row with hyphens for all that file names should not have."""
-    return "-".join(re.findall(r"\w+", name))
+def folder_name(run: dict[str, Any]) -> str:
+    """Of one row's run, and of no other."""
+    digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:8]
+    return "-".join([*re.findall(r"\w+", run["name"]), digest])
 
 
 def table(kind: str, rows: list[dict[str, Any]]) -> str:
@@ -104,28 +111,30 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=0, help="measure on the first so many only")
     parser.add_argument("--set", action="append", default=[], help="setting of all runs, as addsr train takes it")
     options = parser.parse_args()
+    names = [name for name in RUNS[options.kind] if not options.rows or any(word in name for word in options.rows)]
+    needed = (
+        {"teacher"} if options.kind == "addsr" else {"larger" if name == LARGER else "discriminator" for name in names}
+    )
+    for name in sorted(needed):  # without it, what the run starts from would be taken
+        if getattr(options, name) is None:
+            parser.error(f"give --{name}")
     options.out.mkdir(parents=True, exist_ok=True)
     log = options.out / "rows.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     quality = Quality(options.cases, options.hr, options.tools, options.photos)
-    for seed in options.seeds:
-        for name, changes in RUNS[options.kind].items():
-            if options.rows and not any(word in name for word in options.rows):
-                continue
-            settings = [f"loop.images={options.images}", f"loop.save={options.images}", *options.set, *changes]
-            key = {"name": name, "seed": seed, "settings": settings, "photos": options.photos}
-            if any(all(row[part] == value for part, value in key.items()) for row in rows):
-                continue
-            model = train(options.kind, name, settings, seed, options.out / f"{_file_name(name)}-{seed}", options)
-            upscaler = addsr.load(model, device="cpu", precision="fp32")
-            for steps in STEPS[options.kind]:
-                with torch.no_grad():
-                    means = quality(upscaler, steps=steps)
-                rows.append(key | {"steps": steps, "means": means})
-            log.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            print(
-                name, seed, *(json.dumps(row["means"]["mean"]) for row in rows[-len(STEPS[options.kind]) :]), flush=True
-            )
+    for seed, name in product(options.seeds, names):
+        settings = [f"loop.images={options.images}", f"loop.save={options.images}", *options.set]
+        settings += RUNS[options.kind][name]
+        run = {"name": name, "seed": seed, "settings": settings, "networks": networks_of(name, options)}
+        key = run | {"photos": options.photos}
+        if any(all(row.get(part) == value for part, value in key.items()) for row in rows):
+            continue
+        model = train(options.kind, run, options.data, options.out / folder_name(run))
+        upscaler = addsr.load(model, device="cpu", precision="fp32")
+        found = [key | {"steps": steps, "means": quality(upscaler, steps=steps)} for steps in STEPS[options.kind]]
+        rows += found
+        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        print(name, seed, *(json.dumps(row["means"]["mean"]) for row in found), flush=True)
     print(table(options.kind, [row for row in rows if f"loop.images={options.images}" in row["settings"]]))
 
 

@@ -32,7 +32,6 @@ from addsr.prompts.describe import Describer
 from addsr.prompts.tagging import Tagging
 from addsr.runtime.device import choose_device, choose_precision
 from addsr.runtime.offload import Offload
-from addsr.training.config import preset_names
 from addsr.upscaler import RestoreOptions, Upscaler
 
 SMALL_KEPT = 4  # models of other fidelities that stay open, where they are small
@@ -61,8 +60,11 @@ def find_model(name: str | Path, beside: Beside | None = None) -> Path:
         if cached is None:
             raise ModelError(f"{name}: neither a folder nor in the local hub cache (nothing is downloaded here)")
         return cached
+    from addsr.training.config import preset_names  # for this message alone
+
     if str(name) in preset_names():
-        raise ModelError(f"{name} is a preset and not bundled: addsr train {name} --out RUN makes the model RUN/model")
+        known = f"bundled: {', '.join(bundled) or 'none'}"
+        raise ModelError(f"{name} is a training preset (docs/training.md), whose result is a folder; {known}")
     raise ModelError(f"unknown model {str(name)!r}; bundled: {', '.join(bundled) or 'none'}; or give a folder")
 
 
@@ -266,11 +268,7 @@ def _open(
     restorer = load_restorer(files, dtype, fidelity)
     describer = load_describer(files, restorer, dtype, keep=target.type != "cpu" or dtype != torch.float32)
     words = None if describer is None else describer.encode_prompt
-    # On a CPU the large networks stay as their file has them: mapped into memory, read as they are used, never copied.
-    if restorer.is_local or target.type != "cpu":
-        restorer.to(memory_format=torch.channels_last)
-    else:
-        restorer.vae.to(memory_format=torch.channels_last)
+    restorer.lay_out(target)
     if offload and target.type != "cpu":
         denoiser = [network for network in (restorer.unet, restorer.controlnet) if network is not None]
         groups = {"vae": [restorer.vae], "denoiser": denoiser}

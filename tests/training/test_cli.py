@@ -112,6 +112,24 @@ def test_a_larger_network_on_the_autoencoder_of_the_start(preset, folder, tmp_pa
     assert "table [vae] has no effect" in other.output
 
 
+def test_what_does_not_train_stays_with_the_run(preset, folder, tmp_path):
+    out = tmp_path / "run"
+    frozen = ["--set", 'task.trainable=["unet.*", "vae.decoder.*"]']  # the encoder has its start from the photos
+    assert run("train", preset, "--data", folder, "--out", out, *frozen).exit_code == 0
+    encoder = {
+        key: value
+        for key, value in load_file(out / "model" / "vae" / "diffusion_pytorch_model.safetensors").items()
+        if key.startswith("encoder.")
+    }
+    again = networks_from(out).restorer.vae.state_dict()
+    assert all(torch.equal(value, again[key].half()) for key, value in encoder.items())
+    latest = max(out.glob("checkpoint-*"))
+    assert not any(key.startswith("encoder.") for key in load_file(latest / "vae.safetensors"))
+    assert run("train", "--out", out, "--resume", "--set", "loop.images=24").exit_code == 0
+    later = load_file(out / "model" / "vae" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, later[key]) for key, value in encoder.items())
+
+
 def test_train_makes_a_model_that_upscales(preset, folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"x")
     result = run("train", preset, "--data", folder, "--out", tmp_path / "run", "--seed", 3)
@@ -233,6 +251,13 @@ def test_mistakes_get_a_sentence(arguments, message, preset, folder, tmp_path):
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_weights_that_are_kept_cannot_start_afresh(folder, tmp_path):
+    changes = ["--set", "unet.norm_eps=1e-6", "--set", "pairs.crop=64"]
+    result = run("train", "--finetune", "--data", folder, "--out", tmp_path / "run", *changes)
+    assert result.exit_code == 1
+    assert "starts that network afresh" in result.output
 
 
 def test_wrong_usage(preset, folder, tmp_path):

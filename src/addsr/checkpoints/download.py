@@ -24,7 +24,8 @@ def fetch(name: str, entries: Mapping[str, Entry], to: Path | None = None, hub: 
         The folder with the files.
 
     Raises:
-        ModelError: if there is no such entry, or no repository has it with the hashes that it should have; says why of each.
+        ModelError: if there is no such entry, no repository has it with the hashes that it should have, or what came is
+            damaged.
     """
     if name not in entries:
         raise ModelError(f"nothing is called {name!r} in the catalogue; it has {', '.join(entries)}")
@@ -41,11 +42,11 @@ def fetch(name: str, entries: Mapping[str, Entry], to: Path | None = None, hub: 
             place = None if to is None else to / name
             # the default revision: by its commit, the cache would not know it as the newest
             folder = Path(hub.snapshot_download(repository, allow_patterns=list(wanted), local_dir=place))
-            _verify(folder, wanted, entry)
         except Exception as error:  # the hub's errors, requests' and the file system's alike: try the next mirror
             lines = str(error).strip().splitlines() or [type(error).__name__]
             failures.append(f"{repository}: {lines[0]}")
             continue
+        _verify(folder, wanted, entry)  # a failure ends it: what this mirror left would be found before the next one's
         return folder
     raise ModelError(f"{name}: no repository could be fetched ({'; '.join(failures)})")
 

@@ -74,6 +74,11 @@ def train(
         if not config["sources"].get("data") and not config["sources"].get("pairs"):
             raise typer.BadParameter("give a folder or tar shard of photos, or --pairs", param_hint="--data")
 
+        if "unet" in config and "init" in config and not resume:
+            typer.echo(
+                f"the U-Net starts afresh, as [unet] says; the other networks are those of {config['init']}", err=True
+            )
+
         from addsr.training.run import train as run  # heavy: only once the command is known to make sense
 
         outcome = run(config, out, resume=resume, quiet=False)

@@ -115,6 +115,15 @@ class Restorer:
         for network in self.networks:
             nn.Module.to(network, *args, **kwargs)  # diffusers' own version imports its offloading first: 2 seconds
 
+    def lay_out(self, device: torch.device) -> None:
+        """Channels last in memory, where that is faster.
+
+        On a CPU the large networks stay as their file has them: mapped into memory, read as they are used, never copied.
+        """
+        networks = self.networks if self.is_local or device.type != "cpu" else [self.vae]
+        for network in networks:
+            nn.Module.to(network, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
     @property
     def networks(self) -> list[Any]:
         """Those that are there."""

@@ -15,8 +15,6 @@ from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.errors import AddSRError
 from addsr.evaluation.stages import Model, evaluations
 from addsr.runtime.cost import measure
-from addsr.training.config import load_preset, preset_names
-from addsr.training.networks import networks_at_start
 
 CONFIGURED = ("addsr", "seesr", "d3sr")  # Stable-Diffusion-2-size models that need no weights to be counted
 
@@ -97,7 +95,7 @@ def profile(
         name: a bundled model, a folder, one of CONFIGURED, or a training preset that brings its networks.
         size: pixels along a side of the result.
         steps: None for the model's own number.
-        timed: run each stage; a configured model gets random weights for that.
+        timed: run each stage; a model without weights gets random ones for that.
         device: to time on.
 
     Raises:
@@ -135,6 +133,7 @@ def profile(
     if timed:
         target = torch.device(device)
         real = with_random_weights(model, target) if model.is_meta else model.to(target)
+        real.restorer.lay_out(target)
         for stage, evaluation in evaluations(real, size, size, runs, guided, target).items():
             result.stages[stage].seconds = evaluation.runs * _seconds(evaluation.run, target)
     return result
@@ -142,11 +141,15 @@ def profile(
 
 def _model(name: str) -> Model:
     """By what the user calls it."""
+    from addsr.training.config import load_preset, preset_names
+
     if name in CONFIGURED:
         return configured(name)
     if name in preset_names() and name not in bundled_models() and not Path(name).is_dir():
         preset = load_preset(name)
         if "init" in preset or "unet" in preset:  # the model that it trains, of which only weights are to come
+            from addsr.training.networks import networks_at_start
+
             return Model(networks_at_start(preset).restorer)
     return _loaded(name)
 

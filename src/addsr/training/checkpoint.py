@@ -1,4 +1,4 @@
-"""Checkpoints of a run: folders `checkpoint-IMAGES`, complete or absent."""
+"""Checkpoints of a run: folders `checkpoint-IMAGES`, complete or absent, and beside them `frozen`, which never changes."""
 
 import json
 import shutil
@@ -15,6 +15,7 @@ from addsr.errors import TrainingError
 from addsr.training.ema import EMA
 
 _PREFIX = "checkpoint-"
+_FROZEN = "frozen"  # parameters that do not train, once a run: at Stable Diffusion's size they are gigabytes
 
 
 def latest_checkpoint(run: Path) -> Path | None:
@@ -44,8 +45,8 @@ def save_checkpoint(
     Args:
         run: folder of the run.
         images: seen so far.
-        networks, averages, optimizers: by name; the networks as safetensors, the averages as NAME_ema. Frozen parameters are
-            left out: a run has them from where it started, and at Stable Diffusion's size they are gigabytes.
+        networks, averages, optimizers: by name; the networks as safetensors, the averages as NAME_ema. Parameters that do
+            not train are written once, to `run`/frozen.
         state: JSON values of the loop itself.
         keep: older checkpoints beyond this number are deleted.
     """
@@ -53,12 +54,12 @@ def save_checkpoint(
     part = run / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    weights = {name: (network, network) for name, network in networks.items()}
-    weights |= {f"{name}_ema": (average.module, networks[name]) for name, average in averages.items()}
-    for name, (network, trained) in weights.items():
-        frozen = _frozen(trained)
-        tensors = {key: value for key, value in network.state_dict().items() if key not in frozen}
-        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, part / f"{name}.safetensors")
+    frozen = {name: _frozen(network) for name, network in networks.items()}
+    _save_frozen(run, networks, frozen)
+    weights = {name: (network.state_dict(), frozen[name]) for name, network in networks.items()}
+    weights |= {f"{name}_ema": (average.module.state_dict(), frozen[name]) for name, average in averages.items()}
+    for name, (tensors, left_out) in weights.items():
+        _save({key: value for key, value in tensors.items() if key not in left_out}, part / f"{name}.safetensors")
     torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
     updates = {name: average.updates for name, average in averages.items()}
     (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
@@ -80,9 +81,9 @@ def load_checkpoint(
     try:
         state = json.loads((path / "state.json").read_text())
         for name, network in networks.items():
-            _load(network, path / f"{name}.safetensors", _frozen(network))
+            network.load_state_dict(read_weights(path, name))
         for name, average in averages.items():
-            _load(average.module, path / f"{name}_ema.safetensors", _frozen(networks[name]))
+            average.module.load_state_dict(read_weights(path, name, averaged=True))
             average.updates = state["ema_updates"][name]
         saved = torch.load(path / "optimizers.pt", map_location="cpu", weights_only=True)
         for name, optimizer in optimizers.items():
@@ -93,13 +94,33 @@ def load_checkpoint(
     return state
 
 
+def read_weights(checkpoint: Path, name: str, *, averaged: bool = False) -> dict[str, torch.Tensor]:
+    """All weights of a network: the checkpoint's, or their averages, and what is frozen.
+
+    Raises:
+        OSError, SafetensorError: if a file is missing or damaged.
+    """
+    frozen = checkpoint.parent / _FROZEN / f"{name}.safetensors"
+    kept = load_file(frozen) if frozen.is_file() else {}
+    return kept | load_file(checkpoint / f"{name}{'_ema' * averaged}.safetensors")
+
+
 def _frozen(network: nn.Module) -> set[str]:
     """Names of the parameters that do not train."""
     return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
 
 
-def _load(network: nn.Module, path: Path, frozen: set[str]) -> None:
-    """Load a file that may lack the `frozen` parameters, and nothing else."""
-    missing, unexpected = network.load_state_dict(load_file(path), strict=False)
-    if lacking := [*unexpected, *(name for name in missing if name not in frozen)]:
-        raise RuntimeError(f"{path.name}: {lacking[0]} is missing or not expected")
+def _save_frozen(run: Path, networks: Mapping[str, nn.Module], frozen: Mapping[str, set[str]]) -> None:
+    """Write what is frozen, unless that was done before."""
+    for name, names in frozen.items():
+        target = run / _FROZEN / f"{name}.safetensors"
+        if not names or target.is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        _save({key: value for key, value in networks[name].state_dict().items() if key in names}, part)
+        part.rename(target)
+
+
+def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    save_file({key: value.contiguous().clone() for key, value in tensors.items()}, path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
@@ -22,7 +22,7 @@ from addsr.models.controlnet import AddSRControlNet
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 from addsr.prompts.text import PromptEncoder
-from addsr.training.checkpoint import latest_checkpoint
+from addsr.training.checkpoint import latest_checkpoint, read_weights
 from addsr.training.config import read_run_config
 from addsr.training.context import TextEncoder
 from addsr.training.settings import one_of
@@ -84,6 +84,10 @@ def networks_at_start(config: dict[str, Any]) -> Networks:
         raise TrainingError(f"table [{tables[0]}] has no effect, as the networks are those of {start}")
     networks = networks_from(start)
     if (changes := config.get("unet")) is not None:
+        if "faithful" in config:
+            raise TrainingError(
+                "table [unet] starts that network afresh, and this preset keeps the weights that it starts from"
+            )
         known = AddSRUNet._get_init_keys(AddSRUNet)
         kept = {name: value for name, value in networks.restorer.unet.config.items() if name in known}
         try:
@@ -182,16 +186,18 @@ def _networks_of_run(run: Path) -> Networks:
 
 
 def put_averages(restorer: Restorer, checkpoint: Path) -> None:
-    """Load the averaged weights of a checkpoint, which has those that trained, into the networks that it has."""
+    """Load the averaged weights of a checkpoint into the networks that it has.
+
+    Raises:
+        TrainingError: if they are damaged, or of another network.
+    """
     for name in NETWORKS:
         path = checkpoint / f"{name}_ema.safetensors"
         if path.is_file():
             try:
-                _, unexpected = getattr(restorer, name).load_state_dict(load_file(path), strict=False)
+                getattr(restorer, name).load_state_dict(read_weights(checkpoint, name, averaged=True))
             except (RuntimeError, SafetensorError) as error:
                 raise TrainingError(f"{path}: damaged, or of another network ({str(error).splitlines()[0]})") from error
-            if unexpected:
-                raise TrainingError(f"{path}: of another network, which had {unexpected[0]}")
 
 
 def _ready(restorer: Restorer) -> Restorer:

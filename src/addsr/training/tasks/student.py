@@ -254,8 +254,8 @@ class StudentTask:
             named["lpips"] = shifted_lpips(self.lpips, rollout.pictures, rollout.hr, moment.draws)
             total = total + weight * named["lpips"]
         if settings.grain or settings.detail:
-            named["grain"], named["missing"] = excess_and_missing_detail(rollout.pictures, rollout.hr)
-            total = total + settings.grain * named["grain"] + settings.detail * named["missing"]
+            named["grain"], named["detail"] = excess_and_missing_detail(rollout.pictures, rollout.hr)
+            total = total + settings.grain * named["grain"] + settings.detail * named["detail"]
         first = rollout.timestep == STUDENT_TIMESTEPS[0]
         losses = {"total": balanced(total, settings.balance).mean()}
         losses |= {name: values[first].mean() for name, values in named.items()}
