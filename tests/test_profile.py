@@ -45,7 +45,7 @@ def test_a_preset_counts_as_the_model_that_it_trains():
     assert d3sr.parameters == compact.parameters
     assert list(d3sr.stages) == ["encode", "unet", "decode"]
     assert profile("compact-student").macs > compact.macs
-    with pytest.raises(AddSRError, match="sd2-addsr is a preset"):
+    with pytest.raises(AddSRError, match="sd2-addsr is a training preset"):
         profile("sd2-addsr")
 
 
