@@ -114,6 +114,8 @@ def test_a_larger_network_on_the_autoencoder_of_the_start(preset, folder, tmp_pa
 
 def test_what_does_not_train_stays_with_the_run(preset, folder, tmp_path):
     out = tmp_path / "run"
+    (out / "frozen").mkdir(parents=True)
+    (out / "frozen" / "vae.safetensors").write_bytes(b"of a run that was killed before its first checkpoint")
     frozen = ["--set", 'task.trainable=["unet.*", "vae.decoder.*"]']  # the encoder has its start from the photos
     assert run("train", preset, "--data", folder, "--out", out, *frozen).exit_code == 0
     encoder = {

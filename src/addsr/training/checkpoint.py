@@ -111,9 +111,12 @@ def _frozen(network: nn.Module) -> set[str]:
 
 
 def _save_frozen(run: Path, networks: Mapping[str, nn.Module], frozen: Mapping[str, set[str]]) -> None:
-    """Write what is frozen, unless that was done before."""
+    """Write what is frozen, once a run; what one that never had a checkpoint left behind is replaced."""
+    begun = latest_checkpoint(run) is not None
     for name, names in frozen.items():
         target = run / _FROZEN / f"{name}.safetensors"
+        if not begun:
+            target.unlink(missing_ok=True)
         if not names or target.is_file():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)

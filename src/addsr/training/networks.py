@@ -1,6 +1,7 @@
 """Where a run's networks come from: a preset's tables, a model, or an earlier run; and how they become a model."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,15 +89,23 @@ def networks_at_start(config: dict[str, Any]) -> Networks:
             raise TrainingError(
                 "table [unet] starts that network afresh, and this preset keeps the weights that it starts from"
             )
-        known = AddSRUNet._get_init_keys(AddSRUNet)
-        kept = {name: value for name, value in networks.restorer.unet.config.items() if name in known}
         try:
-            networks.restorer.unet = AddSRUNet(**kept | _without_none(changes))
+            networks.restorer.unet = fresh_unet_like(networks.restorer.unet, _without_none(changes))
         except (TypeError, ValueError) as error:
             raise TrainingError(f"the U-Net cannot be built from the preset: {error}") from error
         _ready(networks.restorer)
     with_defaults(networks.restorer, config)
     return networks
+
+
+def fresh_unet_like(unet: AddSRUNet, changes: Mapping[str, Any] | None = None) -> AddSRUNet:
+    """A U-Net of the same config but for `changes`, with random weights.
+
+    Raises:
+        TypeError, ValueError: for a config that cannot be built.
+    """
+    known = AddSRUNet._get_init_keys(AddSRUNet)
+    return AddSRUNet(**{name: value for name, value in unet.config.items() if name in known} | dict(changes or {}))
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from addsr.losses.edge_aware import EdgeAware
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.models.adapters import add_lora
 from addsr.models.diffusion_encoder import DiffusionEncoder
-from addsr.models.unet import AddSRUNet
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import make_settings, write_run_config
 from addsr.training.judge import Judge, judge_from, latent_channels, latent_map_between
@@ -29,6 +28,7 @@ from addsr.training.networks import (
     Networks,
     check_fits,
     faithful_source,
+    fresh_unet_like,
     networks_at_start,
     networks_from,
     save_model,
@@ -256,8 +256,7 @@ def _latent_discriminator(
     generator = networks.restorer
     source = config.get("discriminator") or config.get("init")
     if settings.discriminator == "random":
-        known = AddSRUNet._get_init_keys(AddSRUNet)
-        unet = AddSRUNet(**{name: value for name, value in generator.unet.config.items() if name in known})
+        unet = fresh_unet_like(generator.unet)
         judge = Judge(DiffusionEncoder.from_unet(unet), generator.vae, generator.alphas_cumprod)
     elif source is None:
         raise TrainingError("task.discriminator diffusion needs a diffusion model: give --discriminator MODEL")
