@@ -48,7 +48,7 @@ STEPS = {"addsr": (1, 4), "d3sr": (1,)}
 def networks_of(name: str, options: argparse.Namespace) -> dict[str, str]:
     """Option of addsr train -> the network that a row's run gets by it."""
     judge = options.larger if name == LARGER else options.discriminator
-    networks = {"lpips": options.lpips, "teacher": options.teacher, "discriminator": judge}
+    networks = {"init": options.init, "lpips": options.lpips, "teacher": options.teacher, "discriminator": judge}
     return {option: str(value) for option, value in networks.items() if value is not None}
 
 
@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", required=True)
     for name in ("lpips", "cases", "hr", "tools", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--init", help="model that every run starts from; default: the preset's")
     parser.add_argument("--teacher")
     parser.add_argument("--discriminator")
     parser.add_argument("--larger")

@@ -134,17 +134,36 @@ def test_the_patch_discriminator_looks_at_lr_and_detail_but_not_at_colours():
 
 def test_detail_counts_by_its_strength_alone():
     generator = torch.Generator().manual_seed(0)
-    flat = torch.full((2, 3, 32, 32), 0.5)
-    noise = 0.1 * torch.randn(2, 3, 32, 32, generator=generator)
-    other = 0.1 * torch.randn(2, 3, 32, 32, generator=generator)
+    flat = torch.full((2, 3, 64, 64), 0.5)
+    coarse = 0.2 * torch.sin(torch.arange(64.0) * torch.pi / 8).expand(2, 3, 64, 64)  # known: all detail is asked for
+    noise = 0.1 * torch.randn(2, 1, 64, 64, generator=generator)
     grainy, missing = excess_and_missing_detail(flat + noise, flat)
     assert grainy.shape == missing.shape == (2,)
-    assert (grainy > 0.05).all()
+    assert (grainy > 0.1).all()
     assert (missing == 0).all()
-    excess, lacking = excess_and_missing_detail(flat, flat + noise)
-    assert (excess == 0).all()
-    torch.testing.assert_close(lacking, grainy)
-    for part in excess_and_missing_detail(flat + other, flat + noise):  # which detail it is, is not its business
-        assert (part < 0.15 * grainy).all()
-    ramp = torch.linspace(0, 1, 32).expand(2, 3, 32, 32)
-    assert (excess_and_missing_detail(ramp, flat)[0] < 0.02).all()
+    excess, lacking = excess_and_missing_detail(flat + coarse, flat + coarse + noise)
+    assert (lacking > 5 * excess).all()
+    assert (lacking > 0.05).all()
+    for part in excess_and_missing_detail(flat + coarse, flat + coarse):
+        assert (part < 0.01).all()
+    ramp = torch.linspace(0, 1, 64).expand(2, 3, 64, 64)
+    assert (excess_and_missing_detail(ramp, flat)[0] < 0.05).all()
+
+
+def test_less_detail_is_asked_for_where_the_coarser_detail_is_wrong():
+    generator = torch.Generator().manual_seed(0)
+    hr, other = torch.rand(2, 1, 3, 64, 64, generator=generator)
+    smooth, other = ((x - fine_detail(x)) for x in (hr, other))  # without the finest octave
+    right, wrong = (excess_and_missing_detail(x, hr)[1] for x in (smooth, other))
+    assert wrong < 0.5 * right
+    hr.requires_grad_()
+    pictures = smooth.clone().requires_grad_()
+    excess_and_missing_detail(pictures, hr)[1].sum().backward()
+    assert hr.grad is None
+    assert pictures.grad is not None
+
+
+def test_detail_of_one_direction_does_not_make_up_for_another():
+    stripes = 0.1 * torch.sin(torch.arange(64.0) * 2).expand(1, 3, 64, 64)
+    across, down = 0.5 + stripes, 0.5 + stripes.transpose(2, 3)
+    assert excess_and_missing_detail(across, down)[0] > 10 * excess_and_missing_detail(across, across)[0]

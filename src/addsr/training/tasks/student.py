@@ -35,7 +35,8 @@ class StudentSettings:
         l1: weight of L1 in [0, 1] to HR.
         lpips, lpips_final: weight of LPIPS beside it, at the start and at the end of the run. Large at the start it is
             pleased with a texture of PixelShuffle's grid long before anything is restored.
-        grain, detail: weights of fine detail in excess of HR's, and of what is missing of it; see `addsr.losses.detail`.
+        grain, detail: weights of fine detail in excess of what should be there, and of what is missing of it; see
+            `addsr.losses.detail`.
         balance: see `addsr.losses.reconstruction.balanced`.
         autoencoder: weight of L1 of encoded and decoded HR, which keeps the latents meaningful while the decoder trains.
         refine: share of the iterations that take the second step too.
