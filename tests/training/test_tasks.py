@@ -70,6 +70,14 @@ def test_the_generators_turn_leaves_no_gradient_in_the_discriminator(lpips_weigh
     assert all(parameter.grad is not None for parameter in task.discriminator.parameters())
 
 
+def test_every_level_of_the_unet_learns(lpips_weights, batch):
+    """torch.compile lost the gradients of all levels but the finest once, and nothing said so."""
+    task = student_task(lpips_weights, distillation=0, adversarial=0)
+    task.losses("generator", batch, moment())["total"].backward()
+    parameters = task.student.unet.named_parameters()
+    assert not [name for name, parameter in parameters if parameter.grad is None or not parameter.grad.any()]
+
+
 def test_a_fixed_weight_is_lambda(lpips_weights, batch):
     fixed = losses_of(lpips_weights, batch, **OFF, adversarial=0.02, adversarial_weight="fixed")
     torch.testing.assert_close(fixed["total"], fixed["distillation"] + 0.02 * fixed["adversarial"])

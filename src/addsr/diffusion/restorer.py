@@ -406,7 +406,7 @@ class Restorer:
         factor = self.vae_scale_factor
         self.offload.use("vae")
         latents = latents / self.vae.config["scaling_factor"]
-        if tiling is None:  # training's way, which torch.compile follows
+        if tiling is None:  # training's way
             return self.vae.decode(latents).sample
 
         def run(rows: slice, columns: slice) -> torch.Tensor:

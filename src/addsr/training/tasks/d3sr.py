@@ -44,7 +44,6 @@ class D3SRSettings:
         autoencoder: weight of L1 of encoded and decoded HR, where the autoencoder trains (compact).
         lora_rank, lora_alpha: of adapters on the U-Nets of generator and discriminator; rank 0 trains what `trainable` says.
         trainable: name patterns of the generator's parameters that train without LoRA.
-        compile: fuse the networks by torch.compile.
     """
 
     mse: float = 1.0
@@ -61,7 +60,6 @@ class D3SRSettings:
     lora_rank: int = 0
     lora_alpha: int = 16
     trainable: Sequence[str] = ("*",)
-    compile: bool = False
 
     def __post_init__(self) -> None:
         one_of("task.perceptual", self.perceptual, PERCEPTUAL)
@@ -114,7 +112,6 @@ class D3SRTask:
         self.averaged = tuple(self.networks)
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
-        self._generate = torch.compile(self._step, dynamic=False) if self.settings.compile else self._step
         self._judged: Restored | None = None
 
     def players(self) -> dict[str, Player]:
@@ -149,7 +146,7 @@ class D3SRTask:
         hr, lr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("hr", "lr"))
         with torch.no_grad():
             hr_latents = self.generator.encode_latents(hr, None)
-        x0, pictures = self._generate(lr)
+        x0, pictures = self._step(lr)
         return Restored(x0, pictures, hr, hr_latents, lr)
 
     def _step(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -58,7 +58,6 @@ class StudentSettings:
         discriminator_rate: the discriminator's learning rate in units of the loop's.
         null_text: share of the pictures whose prompt is empty, where there is a text encoder.
         trainable: name patterns of the parameters that train, see `choose_trainable`.
-        compile: fuse the networks by torch.compile (a few minutes at the start, a quarter faster on a CPU).
     """
 
     l1: float = 1.0
@@ -85,7 +84,6 @@ class StudentSettings:
     discriminator_rate: float = 0.5
     null_text: float = 0.5
     trainable: Sequence[str] = ("*",)
-    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("refine", "refine_from", "hr_latents", "adversarial_from", "null_text"):
@@ -158,7 +156,6 @@ class StudentTask:
         self.averaged = tuple(self.networks)
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
-        self._restore = torch.compile(self._step, dynamic=False) if self.settings.compile else self._step
         self._judged: Rollout | None = None  # what the discriminator's turn looks at
 
     def players(self) -> dict[str, Player]:
@@ -200,7 +197,7 @@ class StudentTask:
         if student.start_point == "lr":
             with torch.no_grad():
                 latents = add_noise(self._encode(lr, draws), latents, timestep, student.alphas_cumprod)
-        x0, pictures = self._restore(latents, timestep, lr, context)
+        x0, pictures = _predict(student, latents, timestep, lr, context)
         first = Rollout(timestep, x0, pictures, hr, lr, prompts)
         refined = moment.progress >= settings.refine_from and draws.shared_uniform() < settings.refine
         if not refined:
@@ -216,7 +213,8 @@ class StudentTask:
             condition = weight * pictures.detach().clamp(0, 1) + (1 - weight) * lr
             condition = condition.contiguous(memory_format=torch.channels_last)
             context = Context(context.prompt_embeds, self._tokens(condition))
-        x0, pictures = self._restore(latents.contiguous(memory_format=torch.channels_last), later, condition, context)
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        x0, pictures = _predict(student, latents, later, condition, context)
         return Rollout(
             torch.cat([timestep, later]),
             torch.cat([first.x0, x0]),
@@ -225,12 +223,6 @@ class StudentTask:
             torch.cat([lr, lr]),
             prompts * 2,
         )
-
-    def _step(
-        self, latents: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor, context: Context
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """x0 and its picture."""
-        return _predict(self.student, latents, timestep, condition, context)
 
     def _encode(self, picture: torch.Tensor, draws: Draws) -> torch.Tensor:
         return self.student.encode_latents(picture, lambda _step: self._latent_noise(picture, draws))
