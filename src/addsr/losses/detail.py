@@ -28,6 +28,11 @@ def excess_and_missing_detail(pictures: torch.Tensor, targets: torch.Tensor) -> 
     Returns:
         (N,) and (N,).
     """
+    with torch.autocast(pictures.device.type, enabled=False):  # bf16's steps are as coarse as the grain
+        return _excess_and_missing(pictures.float(), targets.float())
+
+
+def _excess_and_missing(pictures: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     octaves = _octaves(pictures, OCTAVES + 1)
     with torch.no_grad():
         wanted = _octaves(targets, OCTAVES + 1)
@@ -59,4 +64,11 @@ def _strengths(detail: torch.Tensor) -> torch.Tensor:
     corner = grey[:, :, :-1, :-1]
     across, down = grey[:, :, :-1, 1:] - corner, grey[:, :, 1:, :-1] - corner
     slopes = torch.cat([across, down, (across + down) / 2**0.5, (across - down) / 2**0.5], 1)
-    return (F.avg_pool2d(slopes.square(), WINDOW, 1, WINDOW // 2, count_include_pad=False) + 1e-6).sqrt()
+    return (_window_mean(slopes.square()) + 1e-6).sqrt()
+
+
+def _window_mean(values: torch.Tensor) -> torch.Tensor:
+    """Of the places inside the picture; one direction after the other, which takes a third of the time."""
+    half = WINDOW // 2
+    rows = F.avg_pool2d(values, (WINDOW, 1), 1, (half, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, WINDOW), 1, (0, half), count_include_pad=False)
