@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from addsr.dial import Dial
+from addsr.diffusion.lockstep import InStep, Lockstep
 from addsr.diffusion.restorer import START_POINTS, Restorer
 from addsr.diffusion.tiled import Tiling
 from addsr.errors import AddSRError, InputImageError
@@ -31,7 +32,11 @@ MIN_TILE = 128  # output pixels along a side
 OVERLAP = 128  # output pixels that neighbouring tiles share
 COMPAT = ("paper", "released")
 RELEASED_PSR_WEIGHT = 0.4  # the command's own option never reached the released pipeline
-RELEASED_TILES, RELEASED_AUTOENCODER = {"addsr": 320, "ancestral": 96}, 246  # latents; D³SR was never released
+RELEASED_TILES = {"addsr": 320, "ancestral": 96}  # latents; D³SR was never released
+RELEASED_AUTOENCODER = {  # SeeSR cuts its encoder too, in pixels
+    "addsr": InStep(decoder=Lockstep(224, 11)),
+    "ancestral": InStep(decoder=Lockstep(224, 11), encoder=Lockstep(1024, 32)),
+}
 
 Photo = str | Path | Image.Image | np.ndarray
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
@@ -359,9 +364,9 @@ class Upscaler:
         side = max(tile // factor, 1)
         whole = options.tile is None and tile == self.tile_sides(options)[0]
         if self.restorer.sampler in RELEASED_TILES and options.compat == "released" and whole:
-            # as long as memory suffices: the released tiles, and the autoencoder whole where its own hook leaves it so
-            latents = RELEASED_TILES[self.restorer.sampler]
-            return Tiling(latents, self.restorer.released_overlap, "gaussian", RELEASED_AUTOENCODER)
+            # as long as memory suffices
+            sampler, overlap = self.restorer.sampler, self.restorer.released_overlap
+            return Tiling(RELEASED_TILES[sampler], overlap, "gaussian", RELEASED_AUTOENCODER[sampler])
         coarsest = self.restorer.unet.downscale
         side = -(-side // coarsest) * coarsest
         return Tiling(side, min(OVERLAP // factor, side // 2) // coarsest * coarsest or side // 2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from addsr.diffusion import one_step
 from addsr.diffusion.ancestral import leading_timesteps, sample_ancestral
 from addsr.diffusion.guidance import guided, is_guided
+from addsr.diffusion.lockstep import InStep, coded_in_step
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
 from addsr.diffusion.sampler import StepCallback, sample
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, student_timesteps
@@ -304,8 +306,12 @@ class Restorer:
         sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         runs = self.runs(num_inference_steps, psr_weight, start_point)
         evaluations = len(plan_tiles(*sides, tiling, self.unet.downscale))
-        codings = len(plan_tiles(*sides, _autoencoders(tiling), self.unet.downscale))
-        return runs.steps * evaluations + (runs.encodings + runs.decodings) * codings
+        if (in_step := self.in_step(tiling)) is not None:
+            encoding = 1 if in_step.encoder is None else in_step.encoder.count((height, width))
+            decoding = in_step.decoder.count(sides)
+        else:
+            encoding = decoding = len(plan_tiles(*sides, _autoencoders(tiling), self.unet.downscale))
+        return runs.steps * evaluations + runs.encodings * encoding + runs.decodings * decoding
 
     def predict(
         self,
@@ -381,19 +387,39 @@ class Restorer:
         spread_noise: torch.Tensor | None = None
         self.offload.use("vae")
 
-        def run(rows: slice, columns: slice) -> torch.Tensor:
+        def part(rows: slice, columns: slice) -> torch.Tensor:
+            return picture[..., rows, columns].to(self.placement) * 2 - 1
+
+        def drawn(posterior: Any, rows: slice, columns: slice) -> torch.Tensor:
             nonlocal spread_noise
-            part = picture[..., _scaled(rows, factor), _scaled(columns, factor)].to(self.placement)
-            posterior = self.vae.encode(part * 2 - 1).latent_dist
             latents = posterior.mode()
             if noise is not None and hasattr(posterior, "std"):
                 spread_noise = noise(POSTERIOR_STEP) if spread_noise is None else spread_noise
                 latents = latents + posterior.std * spread_noise[..., rows, columns]
-            if on_tile is not None:
-                on_tile()
             return latents * self.vae.config["scaling_factor"]
 
-        return blend(run, plan_tiles(sides[0], sides[1], _autoencoders(tiling), self.unet.downscale))
+        def run(rows: slice, columns: slice) -> torch.Tensor:
+            posterior = self.vae.encode(part(_scaled(rows, factor), _scaled(columns, factor))).latent_dist
+            latents = drawn(posterior, rows, columns)
+            if on_tile is not None:
+                on_tile()
+            return latents
+
+        if (in_step := self.in_step(tiling)) is None:
+            return blend(run, plan_tiles(sides[0], sides[1], _autoencoders(tiling), self.unet.downscale))
+        everywhere = (slice(0, sides[0]), slice(0, sides[1]))
+        if in_step.encoder is None or not in_step.encoder.cuts(picture.shape[2:]):
+            return run(*everywhere)
+        from addsr.models.autoencoder_passage import encoding, posterior_of
+
+        moments = coded_in_step(
+            lambda rows, columns: encoding(self.vae, part(rows, columns)),
+            picture.shape[2:],
+            in_step.encoder,
+            Fraction(1, factor),
+            on_tile,
+        )
+        return drawn(posterior_of(moments), *everywhere)
 
     def decode_latents(
         self,
@@ -416,7 +442,24 @@ class Restorer:
             return picture
 
         height, width = latents.shape[2:]
-        return blend(run, plan_tiles(height, width, _autoencoders(tiling), self.unet.downscale, factor), to)
+        if (in_step := self.in_step(tiling)) is None:
+            return blend(run, plan_tiles(height, width, _autoencoders(tiling), self.unet.downscale, factor), to)
+        if not in_step.decoder.cuts((height, width)):
+            return run(slice(0, height * factor), slice(0, width * factor)).to(to or latents.device)
+        from addsr.models.autoencoder_passage import decoding
+
+        return coded_in_step(
+            lambda rows, columns: decoding(self.vae, latents[..., rows, columns]),
+            (height, width),
+            in_step.decoder,
+            factor,
+            on_tile,
+            to,
+        )
+
+    def in_step(self, tiling: Tiling | None) -> InStep | None:
+        """How the autoencoder's tiles go in step, if they do; only Stable Diffusion's autoencoder can."""
+        return tiling.in_step if tiling is not None and hasattr(self.vae, "post_quant_conv") else None
 
     @staticmethod
     def seeded_noise(seed: int, positions: Sequence[tuple[int, int]], shape: tuple[int, int, int]) -> Noise:
@@ -439,8 +482,8 @@ def _divided(part: slice, factor: int) -> slice:
 
 
 def _autoencoders(tiling: Tiling | None) -> Tiling | None:
-    """The autoencoder's tiles are always feathered, whatever the window of the latents; they overlap by 16 at least."""
+    """The autoencoder's tiles are feathered, whatever the window of the latents; they overlap by 16 at least."""
     if tiling is None:
         return None
-    size = tiling.size if tiling.autoencoder_size is None else tiling.autoencoder_size
-    return Tiling(size, max(min(tiling.overlap, size // 2), min(16, size // 2)))
+    half = tiling.size // 2
+    return Tiling(tiling.size, max(min(tiling.overlap, half), min(16, half)))

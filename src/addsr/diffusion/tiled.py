@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from addsr.diffusion.lockstep import InStep
 from addsr.image.tiling import AxisTile, plan_axis
 
 WINDOWS = ("feather", "gaussian")
@@ -25,13 +26,14 @@ class Tiling:
         overlap: latents that neighbours share.
         window: `feather` (shares fade over the overlap), or `gaussian`: square tiles from the top left, the last one
             pulled back to the border, weighted as SeeSR's released code weights them.
-        autoencoder_size: side of the autoencoder's tiles in latents, always feathered; None for `size`.
+        in_step: how the autoencoder's tiles go in step, if its norms are to share their statistics; else its tiles are
+            as those of the latents, and always feathered.
     """
 
     size: int = 96
     overlap: int = 16
     window: str = "feather"
-    autoencoder_size: int | None = None
+    in_step: InStep | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.size:

@@ -1,7 +1,8 @@
 """What restoring a picture will take on this machine: tiles, memory and seconds, before anything is restored."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from addsr.image.tiling import plan_axis
 from addsr.runtime.cost import Cost, measure
 from addsr.upscaler import OVERLAP, RestoreOptions, Upscaler
 
+CODINGS = ("encode", "decode")
 EFFICIENCY = 0.6  # of a network, in units of its convolutions' own speed: norms and activations take the rest
 
 
@@ -69,7 +71,7 @@ class Planner:
         self._weights = max(sizes) if offloaded else sum(sizes)
         self._meta = Model(restorer).on_meta()  # text takes next to nothing
         self._speed = macs_per_second(restorer.placement.device, restorer.placement.dtype)
-        self._known: dict[tuple[int, int, Runs, bool], list[tuple[Evaluation, Cost]]] = {}
+        self._known: dict[tuple[str, int, int], Cost] = {}
 
     def __call__(self, picture: Picture, options: RestoreOptions) -> Expected:
         """What restoring `picture` takes.
@@ -88,35 +90,46 @@ class Planner:
         side, _ = upscaler.tile_sides(options)
         multiple = restorer.size_multiple if restorer.is_local else restorer.vae_scale_factor
         padded = [-(-length // multiple) * multiple for length in full]
-        sides = [min(length, -(-side // multiple) * multiple) for length in padded]
+        in_step = None
         if restorer.is_local:
+            sides = [min(length, -(-side // multiple) * multiple) for length in padded]
             overlap = min(OVERLAP, sides[0] // 2, sides[1] // 2)
             rows, columns = (plan_axis(a, b, min(overlap, b - 1), multiple) for a, b in zip(padded, sides, strict=True))
             tiles = len(rows) * len(columns)
         else:
-            factor = restorer.vae_scale_factor
             tiling = upscaler.tiling(side, options)
-            tiles = len(plan_tiles(padded[0] // factor, padded[1] // factor, tiling, restorer.unet.downscale))
+            planned = plan_tiles(padded[0] // multiple, padded[1] // multiple, tiling, restorer.unet.downscale)
+            tiles, in_step = len(planned), restorer.in_step(tiling)
+            sides = [(tile.stop - tile.start) * multiple for tile in planned[0]]
         runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
         guided = is_guided(upscaler.guidance_scale(options))
-        stages = self._stages(sides[0], sides[1], runs, guided)
+        stages = self._stages(sides, runs, guided)
+        if in_step is not None:  # all of the picture is in memory
+            whole = self._stages(padded, runs, guided, CODINGS)
+            stages |= {name: (replace(evaluation, of_photo=True), cost) for name, (evaluation, cost) in whole.items()}
         macs = sum(
             evaluation.runs * (1 if evaluation.of_photo else tiles) * (cost.macs + cost.attention_macs)
-            for evaluation, cost in stages
+            for evaluation, cost in stages.values()
         )
-        activations = max(cost.peak_bytes for _, cost in stages)
+        activations = max(cost.peak_bytes for _, cost in stages.values())
         buffers = 4 * 3 * (2 * full[0] * full[1] + height * width)
         seconds = macs / self._speed / EFFICIENCY
         weights = self._weights
         return Expected(height, width, tiles, max(sides), weights, weights + activations + buffers, seconds)
 
-    def _stages(self, height: int, width: int, runs: Runs, guided: bool) -> list[tuple[Evaluation, Cost]]:
-        """Of one tile: what is evaluated, and the cost of one run of it."""
-        key = (height, width, runs, guided)
-        if key not in self._known:
-            found = evaluations(self._meta, *key, torch.device("meta"))
-            self._known[key] = [(evaluation, measure(evaluation.run)) for evaluation in found.values()]
-        return self._known[key]
+    def _stages(
+        self, sides: Sequence[int], runs: Runs, guided: bool, names: Sequence[str] = ()
+    ) -> dict[str, tuple[Evaluation, Cost]]:
+        """Of one tile: what is evaluated (all of it, or what is named), and the cost of one run of it."""
+        found = evaluations(self._meta, sides[0], sides[1], runs, guided, torch.device("meta"))
+        for name in names or found:
+            if name in found and (name, *sides) not in self._known:
+                self._known[name, sides[0], sides[1]] = measure(found[name].run)
+        return {
+            name: (evaluation, self._known[name, sides[0], sides[1]])
+            for name, evaluation in found.items()
+            if not names or name in names
+        }
 
 
 def _bytes(network: Any) -> int:
