@@ -159,6 +159,10 @@ def test_less_detail_is_asked_for_where_the_coarser_detail_is_wrong():
     smooth, other = ((x - fine_detail(x)) for x in (hr, other))  # without the finest octave
     right, wrong = (excess_and_missing_detail(x, hr)[1] for x in (smooth, other))
     assert wrong < 0.5 * right
+    both, doubts = torch.cat([other, other]), torch.tensor([1 / 3, 0.0])
+    as_before, undoubted = excess_and_missing_detail(both, torch.cat([hr, hr]), doubts)[1]
+    assert torch.allclose(as_before, wrong)
+    assert undoubted > 1.2 * wrong
     hr.requires_grad_()
     pictures = smooth.clone().requires_grad_()
     excess_and_missing_detail(pictures, hr)[1].sum().backward()

@@ -15,32 +15,38 @@ import torch.nn.functional as F
 from addsr.image.detail import fine_detail
 
 OCTAVES = 3  # about 2 to 16 pixels
-TRUST = 1 / 3  # power of the correlation with HR that is the share of HR's strength asked for of the next finer octave
 WINDOW = 7  # of an octave's own pixels along a side, over which its strength is taken
 
 
-def excess_and_missing_detail(pictures: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def excess_and_missing_detail(
+    pictures: torch.Tensor, targets: torch.Tensor, doubt: float | torch.Tensor = 1 / 3
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Means over all places, and sums over octaves, of how much detail is too strong, and too weak.
 
     Args:
         pictures, targets: (N, 3, H, W) in about [0, 1], sides of at least 32 pixels; targets are HR.
+        doubt: power of the correlation with HR of each octave that is the share of HR's strength asked for of the next
+            finer one, or (N,) such powers; 0 asks for all of it.
 
     Returns:
         (N,) and (N,).
     """
     with torch.autocast(pictures.device.type, enabled=False):  # bf16's steps are as coarse as the grain
-        return _excess_and_missing(pictures.float(), targets.float())
+        return _excess_and_missing(pictures.float(), targets.float(), torch.as_tensor(doubt).to(pictures.device))
 
 
-def _excess_and_missing(pictures: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _excess_and_missing(
+    pictures: torch.Tensor, targets: torch.Tensor, doubt: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     octaves = _octaves(pictures, OCTAVES + 1)
     with torch.no_grad():
         wanted = _octaves(targets, OCTAVES + 1)
         known = [
-            F.cosine_similarity(ours.flatten(1), theirs.flatten(1)).clamp(min=0)[:, None, None, None]
+            F.cosine_similarity(ours.flatten(1), theirs.flatten(1)).clamp(min=0)
             for ours, theirs in zip(octaves[1:], wanted[1:], strict=True)
         ]
-        strengths = [_strengths(theirs) * share**TRUST for theirs, share in zip(wanted[:-1], known, strict=True)]
+        shares = [(correlation**doubt)[:, None, None, None] for correlation in known]
+        strengths = [_strengths(theirs) * share for theirs, share in zip(wanted[:-1], shares, strict=True)]
     excess = missing = pictures.new_zeros(len(pictures))
     for ours, strength in zip(octaves[:-1], strengths, strict=True):
         difference = _strengths(ours) - strength

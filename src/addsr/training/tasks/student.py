@@ -37,6 +37,8 @@ class StudentSettings:
             pleased with a texture of PixelShuffle's grid long before anything is restored.
         grain, detail: weights of fine detail in excess of what should be there, and of what is missing of it; see
             `addsr.losses.detail`.
+        doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of the
+            second; 0 asks for all of HR's. Less doubt later lets each step add detail.
         balance: see `addsr.losses.reconstruction.balanced`.
         autoencoder: weight of L1 of encoded and decoded HR, which keeps the latents meaningful while the decoder trains.
         refine: share of the iterations that take the second step too.
@@ -65,6 +67,8 @@ class StudentSettings:
     lpips_final: float = 0.5
     grain: float = 0.0
     detail: float = 0.0
+    doubt: float = 1 / 3
+    doubt_later: float = 1 / 3
     balance: float = 0.02
     autoencoder: float = 0.5
     refine: float = 0.25
@@ -94,6 +98,8 @@ class StudentSettings:
             "lpips_final",
             "grain",
             "detail",
+            "doubt",
+            "doubt_later",
             "balance",
             "autoencoder",
             "distillation",
@@ -246,10 +252,11 @@ class StudentTask:
             weight = settings.lpips + moment.progress * (settings.lpips_final - settings.lpips)
             named["lpips"] = shifted_lpips(self.lpips, rollout.pictures, rollout.hr, moment.draws)
             total = total + weight * named["lpips"]
-        if settings.grain or settings.detail:
-            named["grain"], named["detail"] = excess_and_missing_detail(rollout.pictures, rollout.hr)
-            total = total + settings.grain * named["grain"] + settings.detail * named["detail"]
         first = rollout.timestep == STUDENT_TIMESTEPS[0]
+        if settings.grain or settings.detail:
+            doubt = torch.where(first, settings.doubt, settings.doubt_later)
+            named["grain"], named["detail"] = excess_and_missing_detail(rollout.pictures, rollout.hr, doubt)
+            total = total + settings.grain * named["grain"] + settings.detail * named["detail"]
         losses = {"total": balanced(total, settings.balance).mean()}
         losses |= {name: values[first].mean() for name, values in named.items()}
         if not first.all():
