@@ -55,6 +55,9 @@ def test_a_release_is_timed_by_stage(tmp_path):
     assert list(one.stages) == ["text", "tokens", "tags", "encode", "controlnet", "unet", "decode"]
     assert one.seconds is not None
     assert one.seconds == pytest.approx(sum(stage.seconds or 0 for stage in one.stages.values()))
+    half = profile(str(release), 128, 2, timed=True, precision="bf16")
+    assert (half.precision, half.weight_bytes, half.macs) == ("bfloat16", one.weight_bytes / 2, one.macs)
+    assert half.seconds is not None
     with pytest.raises(AddSRError, match="size is 100"):
         profile(str(release), 100)
     with pytest.raises(AddSRError, match="1 to 4"):

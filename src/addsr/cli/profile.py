@@ -23,6 +23,7 @@ def profile(
         bool, typer.Option("--seconds", help="Run and time each stage; addsr, seesr and d3sr with random weights.")
     ] = False,
     device: Annotated[str, typer.Option(help="Where to time: auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of weights and computation: fp32, bf16, fp16, or auto.")] = "fp32",
     threads: ThreadsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a model.")] = False,
     debug: DebugOption = False,
@@ -34,7 +35,7 @@ def profile(
 
         set_threads(threads)
         where = str(choose_device(device))
-        profiles = [run(model, size, steps, timed=timed, device=where) for model in models]
+        profiles = [run(model, size, steps, timed=timed, device=where, precision=precision) for model in models]
         if as_json:
             for one in profiles:
                 typer.echo(json.dumps(one.row()))

@@ -15,6 +15,7 @@ from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.errors import AddSRError
 from addsr.evaluation.stages import Model, evaluations
 from addsr.runtime.cost import measure
+from addsr.runtime.device import choose_precision
 
 CONFIGURED = ("addsr", "seesr", "d3sr")  # Stable-Diffusion-2-size models that need no weights to be counted
 
@@ -38,6 +39,7 @@ class Profile:
         parameters: by component.
         stages: by name, in the order of their first run.
         weight_bytes: of all components.
+        precision: of the weights: `float32`, `bfloat16` or `float16`.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Profile:
     parameters: dict[str, int]
     stages: dict[str, Stage] = field(default_factory=dict)
     weight_bytes: int = 0
+    precision: str = "float32"
 
     @property
     def macs(self) -> int:
@@ -83,11 +86,18 @@ class Profile:
             "stages": stages,
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
+            "precision": self.precision,
         }
 
 
 def profile(
-    name: str, size: int = 512, steps: int | None = None, *, timed: bool = False, device: str = "cpu"
+    name: str,
+    size: int = 512,
+    steps: int | None = None,
+    *,
+    timed: bool = False,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> Profile:
     """Profile a model for a picture of size × size.
 
@@ -97,11 +107,13 @@ def profile(
         steps: None for the model's own number.
         timed: run each stage; a model without weights gets random ones for that.
         device: to time on.
+        precision: of the weights and of the computation: `fp32`, `bf16`, `fp16`, or `auto` for what suits the device.
 
     Raises:
         AddSRError: if there is no such model, or it cannot do a picture of that size or so many steps.
     """
-    model = _model(name)
+    dtype = choose_precision(precision, torch.device(device))
+    model = _model(name).to(dtype)
     bare = model if model.is_meta else model.on_meta()
     restorer = bare.restorer
     if size < 1 or size % restorer.size_multiple:
@@ -125,6 +137,7 @@ def profile(
     result = Profile(
         name, size, runs.steps, {part: sum(p.numel() for p in own) for part, own in weights.items() if own}
     )
+    result.precision = str(dtype).removeprefix("torch.")
     result.weight_bytes = sum(p.nbytes for own in weights.values() for p in own)
     guided = is_guided(restorer.guidance_scale)
     for stage, evaluation in evaluations(bare, size, size, runs, guided, torch.device("meta")).items():

@@ -32,11 +32,11 @@ class Model:
         """All of them."""
         return [*self.restorer.networks, *([] if self.text_encoder is None else [self.text_encoder])]
 
-    def to(self, device: torch.device) -> "Model":
-        """Moved there."""
-        self.restorer.to(device)
+    def to(self, target: torch.device | torch.dtype) -> "Model":
+        """Moved there, or cast to it."""
+        self.restorer.to(target)
         if self.text_encoder is not None:
-            self.text_encoder.to(device)
+            self.text_encoder.to(target)
         return self
 
     def on_meta(self) -> "Model":
@@ -55,6 +55,7 @@ class Model:
         if text_encoder is not None:
             with torch.device("meta"):
                 text_encoder = type(text_encoder)(text_encoder.config).eval()
+            text_encoder.to(self.restorer.placement.dtype)
         return Model(restorer, text_encoder)
 
 

@@ -22,7 +22,8 @@ def table(profiles: Sequence[Profile]) -> Table:
     result.add_row("products of attention", *(_giga(one.attention_macs) for one in profiles))
     if all(one.seconds is not None for one in profiles):
         result.add_row("seconds", *(f"{one.seconds:.3g}" for one in profiles), style="bold")
-    result.add_row("memory, float32", *(f"{one.peak_bytes / 1e9:.2f} GB" for one in profiles), style="bold")
+    precision = " and ".join(dict.fromkeys(one.precision for one in profiles))
+    result.add_row(f"memory, {precision}", *(f"{one.peak_bytes / 1e9:.2f} GB" for one in profiles), style="bold")
     return result
 
 
