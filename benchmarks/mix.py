@@ -3,7 +3,7 @@
     python benchmarks/mix.py OUT RUN1/model:0.5 RUN2/model:0.75 START:-0.25
 
 The weights must sum to 1; a negative one moves away from that model. OUT gets the first model's configuration, in float32,
-without its faithful set, and must not exist.
+without its faithful set and its papers, and must not exist.
 """
 
 import argparse
@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from addsr.checkpoints.hashes import HASHES
+from addsr.errors import ModelError
 from addsr.loading import find_model
 
 NAME = "diffusion_pytorch_model.safetensors"
@@ -43,14 +45,18 @@ def main() -> None:
             parts.append((find_model(name), float(weight)))
         except ValueError:
             parser.error(f"{model!r} is not MODEL:WEIGHT")
+        except ModelError as error:
+            parser.error(str(error))
     if abs(sum(weight for _, weight in parts) - 1) > 1e-6:
         parser.error(f"the weights sum to {sum(weight for _, weight in parts):g}; they must sum to 1")
     if options.out.exists():
         parser.error(f"{options.out}: exists already")
     first = parts[0][0]
-    networks = [path.parent.name for path in first.glob(f"*/{NAME}")]
+    networks, *others = [{path.parent.name for path in folder.glob(f"*/{NAME}")} for folder, _ in parts]
+    if not networks or any(other != networks for other in others):
+        parser.error("the models have not the same networks")
     weights = {network: mixed([(folder / network / NAME, weight) for folder, weight in parts]) for network in networks}
-    shutil.copytree(first, options.out, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(first, options.out, ignore=shutil.ignore_patterns("*.safetensors", HASHES, "*.md", "*.csv"))
     for network, tensors in weights.items():
         save_file(tensors, options.out / network / NAME, metadata={"format": "pt"})
 

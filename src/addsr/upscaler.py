@@ -334,19 +334,24 @@ class Upscaler:
             self.restorer.to(dtype)
 
     def _run_with_less_memory(self, run: "_Run") -> torch.Tensor:
-        """Run; where the memory does not suffice, in smaller tiles."""
+        """Run; where the memory does not suffice, first without tiles that go in step, then in smaller tiles."""
         tile, smallest = self.tile_sides(run.options)
+        in_step = not self.restorer.is_local and self.restorer.in_step(self.tiling(tile, run.options)) is not None
         while True:
             try:
                 if self.restorer.is_local:
                     return self._run_tiles(run.picture, tile, run.options, run.progress)
-                return self._run_whole(run, tile)
+                tiling = self.tiling(tile, run.options)
+                return self._run_whole(run, tiling if in_step else replace(tiling, in_step=None))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # outside the handler: the traceback would keep the tensors alive
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+            if in_step:
+                in_step = False
+                continue
             if tile <= smallest:
                 raise AddSRError(f"out of memory even with tiles of {tile} pixels; use --device cpu")
             tile = max(smallest, tile // 2)
@@ -372,11 +377,10 @@ class Upscaler:
         return Tiling(side, min(OVERLAP // factor, side // 2) // coarsest * coarsest or side // 2)
 
     @torch.no_grad()
-    def _run_whole(self, run: "_Run", tile: int) -> torch.Tensor:
+    def _run_whole(self, run: "_Run", tiling: Tiling) -> torch.Tensor:
         """All steps over the whole picture, each evaluation of the networks in tiles; float32 on the CPU."""
         restorer, options, condition = self.restorer, run.options, run.picture
         height, width = condition.shape[1:]
-        tiling = self.tiling(tile, options)
         done = 0
 
         def on_tile() -> None:

@@ -153,6 +153,14 @@ def test_detail_counts_by_its_strength_alone():
     assert (excess_and_missing_detail(ramp, flat)[0] < 0.02).all()
 
 
+def test_detail_is_taken_in_float32_under_autocast():
+    pictures, targets = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        automatic = excess_and_missing_detail(pictures, targets)
+    for ours, theirs in zip(automatic, excess_and_missing_detail(pictures, targets), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_less_detail_is_asked_for_where_the_coarser_detail_is_wrong():
     generator = torch.Generator().manual_seed(0)
     hr, other = torch.rand(2, 1, 3, 64, 64, generator=generator)

@@ -47,6 +47,15 @@ def test_all_parts_are_named_and_the_total_is_theirs(lpips_weights, batch):
     torch.testing.assert_close(losses["total"], expected)
 
 
+def test_doubt_lessens_the_detail_asked_for_at_its_own_step(lpips_weights, batch):
+    at_all, doubted, doubted_later = (
+        losses_of(lpips_weights, batch, refine=1, grain=1, detail=1, doubt=doubt, doubt_later=later, adversarial=0)
+        for doubt, later in ((0, 0), (0.5, 0), (0, 0.5))
+    )
+    assert doubted["detail"] < at_all["detail"] == doubted_later["detail"]
+    assert doubted_later["detail_later"] < at_all["detail_later"] == doubted["detail_later"]
+
+
 def test_no_adversary_without_its_weight(lpips_weights, batch):
     task = student_task(lpips_weights, adversarial=0)
     assert "discriminator" not in task.players()

@@ -23,7 +23,9 @@ def profile(
         bool, typer.Option("--seconds", help="Run and time each stage; addsr, seesr and d3sr with random weights.")
     ] = False,
     device: Annotated[str, typer.Option(help="Where to time: auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of weights and computation: fp32, bf16, fp16, or auto.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Of weights and activations, for memory and seconds: fp32, bf16, fp16, auto.")
+    ] = "fp32",
     threads: ThreadsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a model.")] = False,
     debug: DebugOption = False,

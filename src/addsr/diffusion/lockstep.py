@@ -12,13 +12,16 @@ from fractions import Fraction
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 
-from addsr.models.autoencoder_passage import Passage
+from addsr.models.autoencoder_passage import Normalize, Passage
+
+GROUPS = 8  # whose statistics are taken at a time: those of half precision are computed in float32
 
 
 @dataclass(frozen=True)
 class Lockstep:
-    """How a side of the input is cut: a tile keeps `size` at most and reads `pad` more on either side."""
+    """How a side of the input is cut: a tile keeps `size` at most (`pad` more at a border) and reads `pad` beyond."""
 
     size: int
     pad: int
@@ -68,35 +71,40 @@ def run_in_step(passages: Sequence[Passage]) -> list[torch.Tensor]:
     results: list[torch.Tensor] = []
     waiting = [next(passage) for passage in passages]
     while waiting:
-        norm = waiting[0][0]
-        shift, scale = _common(norm, [hidden_states for _, hidden_states in waiting])
+        normalize = _common(waiting[0][0], [hidden_states for _, hidden_states in waiting])
         following = []
         for passage in passages:
-            _, hidden_states = waiting.pop(0)  # not kept while the tile goes on
+            del waiting[0]  # what waited is the passage's alone now
             try:
-                following.append(passage.send(torch.addcmul(shift, hidden_states, scale)))
+                following.append(passage.send(normalize))
             except StopIteration as end:
                 results.append(end.value)
         waiting = following
     return results
 
 
-def _common(norm: torch.nn.GroupNorm, tiles: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shift and factor (N, C, 1, 1) of the norm: mean and variance within a tile, each averaged over the tiles' pixels."""
-    groups, channels = norm.num_groups, norm.num_channels
+def _common(norm: torch.nn.GroupNorm, tiles: Sequence[torch.Tensor]) -> Normalize:
+    """The norm with mean and variance within a tile, each averaged over the tiles' pixels, in float32."""
+    groups, epsilon = norm.num_groups, norm.eps
     pixels = sum(tile.shape[2] * tile.shape[3] for tile in tiles)
-    mean = variance = torch.zeros(())
+    mean = variance = 0.0
     for tile in tiles:
         share = tile.shape[2] * tile.shape[3] / pixels
-        own = torch.var_mean(tile.float().unflatten(1, (groups, -1)).flatten(2), dim=2, correction=0)
-        variance, mean = variance + share * own[0].to(variance), mean + share * own[1].to(mean)
-    mean, factor = (
-        values.repeat_interleave(channels // groups, 1)[:, :, None, None]
-        for values in (mean, (variance + norm.eps).rsqrt())
-    )
-    scale = factor * norm.weight.float()[:, None, None].to(factor)
-    shift = norm.bias.float()[:, None, None].to(scale) - mean * scale
-    return shift.to(tiles[0]), scale.to(tiles[0])
+        parts = tile.unflatten(1, (groups, -1)).split(GROUPS, 1)
+        own = [torch.var_mean(part.float(), dim=(2, 3, 4), correction=0) for part in parts]
+        variance = variance + share * torch.cat([each for each, _ in own], 1)
+        mean = mean + share * torch.cat([each for _, each in own], 1)
+    assert isinstance(mean, torch.Tensor)
+    assert isinstance(variance, torch.Tensor)
+    # (N, groups) -> for each channel of each picture: batch norm takes them in float32, whatever the tile's precision
+    every = [values.repeat_interleave(norm.num_channels // groups, 1).flatten() for values in (mean, variance)]
+    affine = [values.float().repeat(len(tiles[0])) for values in (norm.weight, norm.bias)]
+
+    def normalize(tile: torch.Tensor) -> torch.Tensor:
+        flat = tile.reshape(1, -1, *tile.shape[2:]) if len(tile) > 1 else tile
+        return F.batch_norm(flat, every[0], every[1], affine[0], affine[1], eps=epsilon).reshape(tile.shape)
+
+    return normalize
 
 
 def coded_in_step(
@@ -114,7 +122,7 @@ def coded_in_step(
         sides: rows and columns of the input.
         lockstep: how they are cut.
         factor: positions of the result to one of the input, along a side.
-        on_tile: called for each tile.
+        on_tile: called for each tile, when all are done.
         to: where the result is kept; default: where the tiles' are.
     """
     tiles = list(product(*(plan_parts(side, lockstep) for side in sides)))

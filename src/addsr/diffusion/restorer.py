@@ -18,6 +18,7 @@ from addsr.diffusion.sampler import StepCallback, sample
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, student_timesteps
 from addsr.diffusion.tiled import Tiling, blend, plan_tiles
 from addsr.image.normalize import ENCODER_SIDE, imagenet_normalized
+from addsr.models.autoencoder_passage import decoding, encoding, posterior_of
 from addsr.runtime.offload import Offload
 
 Noise = Callable[[int], torch.Tensor]
@@ -410,8 +411,6 @@ class Restorer:
         everywhere = (slice(0, sides[0]), slice(0, sides[1]))
         if in_step.encoder is None or not in_step.encoder.cuts(picture.shape[2:]):
             return run(*everywhere)
-        from addsr.models.autoencoder_passage import encoding, posterior_of
-
         moments = coded_in_step(
             lambda rows, columns: encoding(self.vae, part(rows, columns)),
             picture.shape[2:],
@@ -446,8 +445,6 @@ class Restorer:
             return blend(run, plan_tiles(height, width, _autoencoders(tiling), self.unet.downscale, factor), to)
         if not in_step.decoder.cuts((height, width)):
             return run(slice(0, height * factor), slice(0, width * factor)).to(to or latents.device)
-        from addsr.models.autoencoder_passage import decoding
-
         return coded_in_step(
             lambda rows, columns: decoding(self.vae, latents[..., rows, columns]),
             (height, width),

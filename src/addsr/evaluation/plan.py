@@ -1,8 +1,9 @@
 """What restoring a picture will take on this machine: tiles, memory and seconds, before anything is restored."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Runs
-from addsr.diffusion.tiled import plan_tiles
+from addsr.diffusion.tiled import Tiling, plan_tiles
 from addsr.evaluation.stages import Evaluation, Model, evaluations
 from addsr.image.conditioning import MODEL_SCALE, enlarged_size
 from addsr.image.picture import Picture
@@ -18,7 +19,6 @@ from addsr.image.tiling import plan_axis
 from addsr.runtime.cost import Cost, measure
 from addsr.upscaler import OVERLAP, RestoreOptions, Upscaler
 
-CODINGS = ("encode", "decode")
 EFFICIENCY = 0.6  # of a network, in units of its convolutions' own speed: norms and activations take the rest
 
 
@@ -71,7 +71,7 @@ class Planner:
         self._weights = max(sizes) if offloaded else sum(sizes)
         self._meta = Model(restorer).on_meta()  # text takes next to nothing
         self._speed = macs_per_second(restorer.placement.device, restorer.placement.dtype)
-        self._known: dict[tuple[str, int, int], Cost] = {}
+        self._known: dict[tuple[str, bool, int, int], Cost] = {}
 
     def __call__(self, picture: Picture, options: RestoreOptions) -> Expected:
         """What restoring `picture` takes.
@@ -84,13 +84,14 @@ class Planner:
         height, width = upscaler.output_size(picture, options.scale)
         lr = (max(round(side * max(options.scale, MODEL_SCALE) / MODEL_SCALE), 1) for side in picture.size)
         full = tuple(side * MODEL_SCALE for side in lr)
+        released = not restorer.is_local and options.compat == "released"
         if not restorer.is_local:
-            released = options.compat == "released"
             full = enlarged_size(full[0] // MODEL_SCALE, full[1] // MODEL_SCALE, released=released)
         side, _ = upscaler.tile_sides(options)
         multiple = restorer.size_multiple if restorer.is_local else restorer.vae_scale_factor
-        padded = [-(-length // multiple) * multiple for length in full]
-        in_step = None
+        padded = [length // multiple * multiple if released else -(-length // multiple) * multiple for length in full]
+        runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
+        coded: dict[str, tuple[Evaluation, Cost]] = {}
         if restorer.is_local:
             sides = [min(length, -(-side // multiple) * multiple) for length in padded]
             overlap = min(OVERLAP, sides[0] // 2, sides[1] // 2)
@@ -99,14 +100,12 @@ class Planner:
         else:
             tiling = upscaler.tiling(side, options)
             planned = plan_tiles(padded[0] // multiple, padded[1] // multiple, tiling, restorer.unet.downscale)
-            tiles, in_step = len(planned), restorer.in_step(tiling)
+            tiles = len(planned)
+            if restorer.in_step(tiling) is not None:
+                coded = self._coded_in_step(padded, runs, tiling)
             sides = [(tile.stop - tile.start) * multiple for tile in planned[0]]
-        runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
         guided = is_guided(upscaler.guidance_scale(options))
-        stages = self._stages(sides, runs, guided)
-        if in_step is not None:  # all of the picture is in memory
-            whole = self._stages(padded, runs, guided, CODINGS)
-            stages |= {name: (replace(evaluation, of_photo=True), cost) for name, (evaluation, cost) in whole.items()}
+        stages = self._stages(sides, runs, guided) | coded
         macs = sum(
             evaluation.runs * (1 if evaluation.of_photo else tiles) * (cost.macs + cost.attention_macs)
             for evaluation, cost in stages.values()
@@ -117,19 +116,30 @@ class Planner:
         weights = self._weights
         return Expected(height, width, tiles, max(sides), weights, weights + activations + buffers, seconds)
 
-    def _stages(
-        self, sides: Sequence[int], runs: Runs, guided: bool, names: Sequence[str] = ()
-    ) -> dict[str, tuple[Evaluation, Cost]]:
-        """Of one tile: what is evaluated (all of it, or what is named), and the cost of one run of it."""
-        found = evaluations(self._meta, sides[0], sides[1], runs, guided, torch.device("meta"))
-        for name in names or found:
-            if name in found and (name, *sides) not in self._known:
-                self._known[name, sides[0], sides[1]] = measure(found[name].run)
-        return {
-            name: (evaluation, self._known[name, sides[0], sides[1]])
-            for name, evaluation in found.items()
-            if not names or name in names
-        }
+    def _stages(self, sides: Sequence[int], runs: Runs, guided: bool) -> dict[str, tuple[Evaluation, Cost]]:
+        """Of one tile: what is evaluated, and the cost of one run of it."""
+        return self._measured(evaluations(self._meta, sides[0], sides[1], runs, guided, torch.device("meta")), sides)
+
+    def _coded_in_step(self, sides: Sequence[int], runs: Runs, tiling: Tiling) -> dict[str, tuple[Evaluation, Cost]]:
+        """Of a whole picture: the codings whose tiles go in step, all of them in memory."""
+        restorer, factor = self._meta.restorer, self._meta.restorer.vae_scale_factor
+        like = restorer.placement
+        picture = like.new_empty(1, 3, *sides)
+        latents = like.new_empty(1, restorer.unet.config["in_channels"], *(side // factor for side in sides))
+        found = {"decode": Evaluation(runs.decodings, lambda: restorer.decode_latents(latents, tiling), of_photo=True)}
+        if runs.encodings:
+            encode = partial(restorer.encode_latents, picture, None, tiling)
+            found["encode"] = Evaluation(runs.encodings, encode, of_photo=True)
+        return self._measured(found, sides)
+
+    def _measured(self, found: Mapping[str, Evaluation], sides: Sequence[int]) -> dict[str, tuple[Evaluation, Cost]]:
+        measured = {}
+        for name, evaluation in found.items():
+            key = (name, evaluation.of_photo, sides[0], sides[1])
+            if key not in self._known:
+                self._known[key] = measure(evaluation.run)
+            measured[name] = (evaluation, self._known[key])
+        return measured
 
 
 def _bytes(network: Any) -> int:

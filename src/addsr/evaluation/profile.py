@@ -113,7 +113,7 @@ def profile(
         AddSRError: if there is no such model, or it cannot do a picture of that size or so many steps.
     """
     dtype = choose_precision(precision, torch.device(device))
-    model = _model(name).to(dtype)
+    model = _model(name, dtype)
     bare = model if model.is_meta else model.on_meta()
     restorer = bare.restorer
     if size < 1 or size % restorer.size_multiple:
@@ -152,28 +152,28 @@ def profile(
     return result
 
 
-def _model(name: str) -> Model:
+def _model(name: str, dtype: torch.dtype) -> Model:
     """By what the user calls it."""
     from addsr.training.config import load_preset, preset_names
 
     if name in CONFIGURED:
-        return configured(name)
+        return configured(name).to(dtype)
     if name in preset_names() and name not in bundled_models() and not Path(name).is_dir():
         preset = load_preset(name)
         if "init" in preset or "unet" in preset:  # the model that it trains, of which only weights are to come
             from addsr.training.networks import networks_at_start
 
-            return Model(networks_at_start(preset).restorer)
-    return _loaded(name)
+            return Model(networks_at_start(preset).restorer).to(dtype)
+    return _loaded(name, dtype)
 
 
-def _loaded(name: str) -> Model:
+def _loaded(name: str, dtype: torch.dtype) -> Model:
     from addsr.checkpoints.published import locate
     from addsr.loading import find_model, load_describer, load_restorer
 
     files = locate(find_model(name), None, name)
-    restorer = load_restorer(files, torch.float32)
-    describer = load_describer(files, restorer, torch.float32)
+    restorer = load_restorer(files, dtype)
+    describer = load_describer(files, restorer, dtype)
     words = None if describer is None else describer.encode_prompt
     return Model(restorer, None if words is None else words.open())
 

@@ -5,8 +5,8 @@ LPIPS on other features and NIQE are not: that is the excess. L1 alone blurs wha
 Which detail it is, does not count here, only its strength: L1 beside it says where an edge lies.
 
 Asked for all of HR's detail where little can be known, a generator invents it at the wrong places. So of each octave it is
-asked for less, the less it has got right of the next coarser one: nearly all of it in a clean picture, seven tenths of the
-finest in a hopeless one.
+asked for less, the less it has got right of the next coarser one: nearly all of it in a clean picture, about seven
+tenths of the finest in a hopeless one (with a doubt of a third).
 """
 
 import torch

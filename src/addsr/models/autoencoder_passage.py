@@ -1,17 +1,19 @@
 """Stable Diffusion's autoencoder as coroutines that stop at each norm, so that tiles can share the norms' statistics.
 
-A passage yields (norm, what is to be normalised), is sent the normalised tensor, and returns the result. The modules are
-those of diffusers' AutoencoderKL; with each norm applied as it is, a passage computes what they compute.
+A passage yields (norm, what is to be normalised), is sent the function that does so, and returns the result: nobody else
+need hold a tensor while its tile goes on. The modules are those of diffusers' AutoencoderKL; with each norm applied as it
+is, a passage computes what they compute.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-Passage = Generator[tuple[nn.GroupNorm, torch.Tensor], torch.Tensor, torch.Tensor]
+Normalize = Callable[[torch.Tensor], torch.Tensor]
+Passage = Generator[tuple[nn.GroupNorm, torch.Tensor], Normalize, torch.Tensor]
 
 
 def encoding(vae: Any, pictures: torch.Tensor) -> Passage:
@@ -24,7 +26,7 @@ def encoding(vae: Any, pictures: torch.Tensor) -> Passage:
         for downsampler in block.downsamplers or ():
             hidden_states = downsampler(hidden_states)
     hidden_states = yield from _mid(encoder.mid_block, hidden_states)
-    hidden_states = yield encoder.conv_norm_out, hidden_states
+    hidden_states = (yield encoder.conv_norm_out, hidden_states)(hidden_states)
     moments = encoder.conv_out(encoder.conv_act(hidden_states))
     return moments if vae.quant_conv is None else vae.quant_conv(moments)
 
@@ -46,7 +48,7 @@ def decoding(vae: Any, latents: torch.Tensor) -> Passage:
             hidden_states = yield from _resnet(resnet, hidden_states)
         for upsampler in block.upsamplers or ():
             hidden_states = upsampler(hidden_states)
-    hidden_states = yield decoder.conv_norm_out, hidden_states
+    hidden_states = (yield decoder.conv_norm_out, hidden_states)(hidden_states)
     return decoder.conv_out(decoder.conv_act(hidden_states))
 
 
@@ -60,17 +62,16 @@ def _mid(block: Any, hidden_states: torch.Tensor) -> Passage:
 
 
 def _resnet(resnet: Any, inputs: torch.Tensor) -> Passage:
-    hidden_states = yield resnet.norm1, inputs
+    hidden_states = (yield resnet.norm1, inputs)(inputs)
     hidden_states = resnet.conv1(resnet.nonlinearity(hidden_states))
-    hidden_states = yield resnet.norm2, hidden_states
+    hidden_states = (yield resnet.norm2, hidden_states)(hidden_states)
     hidden_states = resnet.conv2(resnet.nonlinearity(hidden_states))
     shortcut = inputs if resnet.conv_shortcut is None else resnet.conv_shortcut(inputs)
     return (shortcut + hidden_states) / resnet.output_scale_factor
 
 
 def _attention(attention: Any, inputs: torch.Tensor) -> Passage:
-    normed = yield attention.group_norm, inputs
-    positions = normed.flatten(2).transpose(1, 2)
+    positions = (yield attention.group_norm, inputs)(inputs).flatten(2).transpose(1, 2)
     query, key, value = (
         project(positions).unflatten(2, (attention.heads, -1)).transpose(1, 2)
         for project in (attention.to_q, attention.to_k, attention.to_v)

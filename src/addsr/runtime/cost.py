@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,15 +63,28 @@ class _LiveBytes(TorchDispatchMode):
             self.alive -= size
 
 
+class _Attention(TorchFunctionMode):
+    """Counts fused attention itself: the meta device would build the scores that no device's kernel keeps."""
+
+    macs = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, key, value = args[:3]
+        self.macs += query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+        return query.new_empty(*query.shape[:-1], value.shape[-1])
+
+
 @torch.no_grad()
 def measure(run: Callable[[], object]) -> Cost:
     """The cost of `run`, whose tensors are on the meta device."""
-    live = _LiveBytes()
-    with FlopCounterMode(display=False) as counter, live:
+    live, fused = _LiveBytes(), _Attention()
+    with FlopCounterMode(display=False) as counter, live, fused:
         run()
     flops = counter.get_flop_counts().get("Global", {})
     attention = sum(count for operator, count in flops.items() if _is_attention(str(operator)))
-    return Cost((counter.get_total_flops() - attention) // 2, attention // 2, live.peak)
+    return Cost((counter.get_total_flops() - attention) // 2, attention // 2 + fused.macs, live.peak)
 
 
 def _is_attention(operator: str) -> bool:
