@@ -27,8 +27,8 @@ LARGER = "larger discriminator"
 RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # row -> settings
     "addsr": {
         "full": (),
-        "teacher sees LR (Table 4)": ("task.hr_conditioned=false",),
-        "without PSR (Table 5)": ("task.psr=false", "defaults.psr_weight=0.0"),
+        "teacher sees LR (Table 4)": ("task.hr_conditioned=false", "task.hr_tokens=false"),
+        "without PSR (Table 5)": ("task.psr=false",),
         "without TA loss (Table 6)": ("task.timestep_adapting=false",),
         "without teacher": ("task.distillation=0.0",),
     },

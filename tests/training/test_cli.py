@@ -132,6 +132,35 @@ def test_what_does_not_train_stays_with_the_run(preset, folder, tmp_path):
     assert all(torch.equal(value, later[key]) for key, value in encoder.items())
 
 
+def test_what_started_from_the_photos_and_does_not_train_stays_too(preset, folder, tmp_path):
+    out, frozen = tmp_path / "run", ["--set", 'task.trainable=["unet.*"]', "--set", "task.autoencoder=0.0"]
+    assert run("train", preset, "--data", folder, "--out", out, *frozen).exit_code == 0
+    first = load_file(out / "model" / "vae" / "diffusion_pytorch_model.safetensors")
+    again = networks_from(out).restorer.vae.state_dict()
+    assert all(torch.equal(value, again[key].half()) for key, value in first.items())
+    assert run("train", "--out", out, "--resume", "--set", "loop.images=24").exit_code == 0
+    later = load_file(out / "model" / "vae" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, later[key]) for key, value in first.items())
+
+
+def test_a_teacher_of_other_latents_is_refused(preset, folder, tmp_path):
+    for seed in (1, 2):
+        assert run("train", preset, "--data", folder, "--out", tmp_path / str(seed), "--seed", seed).exit_code == 0
+    words = ["--set", 'task.trainable=["unet.*"]', "--set", "task.autoencoder=0.0", "--set", "task.distillation=1.0"]
+    words += ["--data", folder, "--init", tmp_path / "1"]
+    refused = run("train", preset, *words, "--out", tmp_path / "a", "--teacher", tmp_path / "2")
+    assert "so their latents differ" in refused.output
+    for teacher in (tmp_path / "1", tmp_path / "1" / "model"):  # rounded to float16
+        taken = run("train", preset, *words, "--out", tmp_path / teacher.name / "b", "--teacher", teacher)
+        assert taken.exit_code == 0, taken.output
+
+
+def test_a_student_without_refinement_is_not_refined(preset, folder, tmp_path):
+    settings = ["--set", "task.psr=false", "--set", "defaults.psr_weight=0.5"]
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "run", *settings).exit_code == 0
+    assert addsr.load(tmp_path / "run" / "model").restorer.psr_weight == 0
+
+
 def test_train_makes_a_model_that_upscales(preset, folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"x")
     result = run("train", preset, "--data", folder, "--out", tmp_path / "run", "--seed", 3)
@@ -244,6 +273,24 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "pairs.crop=50"], "pairs.crop is 50; it must be a multiple of 32"),
         (["--set", "unet.colour=1"], "the networks cannot be built"),
         (["--set", "defaults.mood=1"], "unknown setting defaults.mood"),
+        (["--set", "defaults.psr_weight=5"], "defaults.psr_weight is 5.0; it must be 0 to 1"),
+        (["--set", "defaults.start_point=foo"], "defaults.start_point is 'foo'"),
+        (["--set", "defaults.color_fix=foo"], "defaults.color_fix is 'foo'"),
+        (["--set", "defaults.prediction_type=foo"], "defaults.prediction_type is 'foo'"),
+        (["--set", "defaults.num_inference_steps=many"], "defaults.num_inference_steps is 'many'; it must be int"),
+        (["--set", "task.gammas=[1, 2]"], "task.gammas is [1, 2]; it must have 4 values"),
+        (["--seed", "-1"], "loop.seed is -1; it must be at least 0"),
+        (["--set", "loop.rate=-1"], "loop.rate is -1.0; it must be at least 0"),
+        (["--set", "loop.rate=nan"], "loop.rate is nan"),
+        (["--set", "loop.ema=1.5"], "loop.ema is 1.5; it must be 0 to 1"),
+        (["--set", "loop.betas=[0.9, 2.0]"], "loop.betas is 2.0"),
+        (["--set", "loop.workers=-1"], "loop.workers is -1"),
+        (["--set", "pairs.degradation.scale=2"], "unknown setting pairs.degradation.scale"),
+        (["--set", "pairs.degradation.first.jpeg_quality=[90, 30]"], "jpeg_quality is (90, 30)"),
+        (["--set", "pairs.degradation.first.blur_probability=7"], "blur_probability is 7; it must be 0 to 1"),
+        (["--set", "pairs.degradation.kernel_sizes=[4]"], "kernel_sizes is [4]; it must hold odd numbers"),
+        (["--set", "pairs.degradation.shape_probabilities=[1, 1]"], "it must be 6 shares that add up to 1"),
+        (["--dists", __file__], "--dists has no effect, as the run is of task.kind student"),
         (["--lpips", __file__], "no loss network can be read"),
         (["--init", "nowhere/at/all"], "unknown model"),
     ],

@@ -47,6 +47,35 @@ def test_bad_photos_are_left_out_and_named(folder):
     assert min(min(size) for size in photos.sizes) == 80
 
 
+def test_photos_of_every_kind_have_their_own_values(tmp_path):
+    ramp = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (64, 1))
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "b.png")
+    Image.fromarray(np.stack([ramp] * 3, 2)).quantize(64).save(tmp_path / "c.png")
+    Image.fromarray(np.stack([ramp] * 3 + [255 - ramp], 2), "RGBA").save(tmp_path / "d.png")
+    photos = Photos([tmp_path])
+    for index in range(4):
+        assert np.abs(photos[index].astype(int) - ramp[..., None]).max() <= 2, photos.names[index]
+
+
+def test_photos_are_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned to the right
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    photos = Photos([tmp_path])
+    assert photos.sizes == [(40, 64)]
+    np.testing.assert_array_equal(photos[0], np.rot90(pixels, -1))
+
+
+def test_only_pictures_are_decoded(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")  # what it claims to be
+    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    photos = Photos([tmp_path])
+    assert [Path(name).name for name in photos.unreadable] == ["a.png"]
+
+
 def test_a_photo_that_breaks_off_is_passed_over(folder):
     whole = (folder / "1.png").read_bytes()
     (folder / "1.png").write_bytes(whole[: len(whole) // 2])
@@ -134,6 +163,28 @@ def test_real_pairs_that_do_not_fit_are_refused(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "hr" / "b.png")
     with pytest.raises(DataError, match="b is in hr but not"):
         RealPairs(tmp_path)
+
+
+def test_real_pairs_with_an_unreadable_side_are_left_out(tmp_path):
+    for kind, side in (("hr", 64), ("lr", 16)):
+        (tmp_path / kind).mkdir()
+        for level in range(4):
+            Image.new("RGB", (side, side), (40 * level,) * 3).save(tmp_path / kind / f"{level}.png")
+    (tmp_path / "lr" / "1.png").write_bytes(b"x")
+    (tmp_path / "hr" / "2.png").write_bytes(b"x")
+    real = RealPairs(tmp_path, 32)
+    assert len(real) == 2
+    levels = {
+        round(real.crop(i, 32, np.random.default_rng(0))[side].mean().item() * 255 / 40)
+        for i in (0, 1)
+        for side in (0, 1)
+    }
+    assert levels == {0, 3}
+    for level in (0, 3):
+        (tmp_path / "lr" / f"{level}.png").write_bytes(b"x")
+    Image.new("RGB", (16, 16)).save(tmp_path / "lr" / "unused.png")
+    with pytest.raises(DataError, match="no usable pair"):
+        RealPairs(tmp_path, 32)
 
 
 def test_real_pairs_alone_are_trained_on_and_held_out(tmp_path):

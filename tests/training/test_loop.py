@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from addsr.errors import TrainingError
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.loop import LoopSettings, rate_at
+from addsr.training.report import Reporter
 from addsr.training.tasks.student import StudentTask
 from tests.training.runs import make_loop, student_task
 
@@ -93,6 +94,42 @@ def test_reports_after_the_checkpoint_are_written_once(folder, lpips_weights, tm
     again.run()
     rows = [json.loads(line)["images"] for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
     assert rows == [4, 8, 12, 16]
+
+
+def test_reports_of_a_run_killed_before_its_first_checkpoint_are_written_once(folder, lpips_weights, tmp_path):
+    make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8, save=8, report=4).run()
+    shutil.rmtree(tmp_path / "run" / "checkpoint-000000008")
+    again = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8, save=8, report=4)
+    assert again.resume() == 0
+    again.run()
+    rows = [json.loads(line)["images"] for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert rows == [4, 8]
+
+
+def test_a_loss_of_some_parts_is_the_mean_of_those(folder, lpips_weights, tmp_path):
+    loop = make_loop(folder, lpips_weights, tmp_path / "run", {"adversarial": 0}, images=4, batch=4, accumulate=4)
+    losses, seen = loop.task.losses, []
+
+    def sometimes(player, batch, moment):
+        named = losses(player, batch, moment)
+        if int(batch["place"][0]) % 2:
+            seen.append(named["l1"].item())
+            named["odd"] = named["l1"]
+        return named
+
+    loop.task.losses = sometimes
+    (parts,) = loop._iterations()
+    values = loop.step(parts, 0.0)
+    assert values["generator/odd"] == pytest.approx(sum(seen) / 2)
+
+
+def test_progress_counts_time_where_time_ends_the_run(tmp_path, capsys):
+    with Reporter(tmp_path, 1000, quiet=False, main=True) as reporter:
+        reporter.advance(10, 60, 0.1)
+        reporter.advance(20, 120, 0.2)
+        reporter.report(20, 120, {"generator/total": 0.5})
+    told = capsys.readouterr().err  # no terminal: a line a report
+    assert "20/1000 images, 0.2/s, 8 min left total 0.5" in told
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing(folder, lpips_weights, tmp_path):

@@ -93,13 +93,17 @@ def test_a_fixed_weight_is_lambda(lpips_weights, batch):
 
 
 def test_the_teacher_sees_hr_or_lr(lpips_weights, batch):
-    seen = []
-    for hr_conditioned in (True, False):
-        task = student_task(lpips_weights, **OFF, refine=0, adversarial=0, hr_conditioned=hr_conditioned)
-        spied(task.teacher, seen)
+    """Its picture and its tokens are a switch each: the columns of Table 4."""
+    for picture_of, tokens_of in (("hr", "hr"), ("hr", "lr"), ("lr", "hr"), ("lr", "lr")):
+        switches = {"hr_conditioned": picture_of == "hr", "hr_tokens": tokens_of == "hr"}
+        task = student_task(lpips_weights, **OFF, refine=0, adversarial=0, **switches)
+        pictures, described = [], []
+        spied(task.teacher, pictures)
+        task.teacher.image_encoder = torch.nn.Identity()
+        task.teacher.encode_image = described.append
         task.losses("generator", batch, moment())
-    assert torch.equal(seen[0][1], batch["hr"])
-    assert torch.equal(seen[1][1], batch["lr"])
+        assert torch.equal(pictures[0][1], batch[picture_of])
+        assert torch.equal(described[0], batch[tokens_of])
 
 
 def test_timestep_adapting_weights_the_distillation(lpips_weights, batch):
@@ -112,15 +116,53 @@ def test_timestep_adapting_weights_the_distillation(lpips_weights, batch):
 def test_refinement_mixes_the_own_picture_into_the_condition_in_the_range_of_lr(lpips_weights, batch):
     for psr in (True, False):
         task = student_task(lpips_weights, refine=1, psr=psr, distillation=0, adversarial=0)
-        conditions = []
-        spied(task.student, conditions)
+        seen = []
+        spied(task.student, seen)
         task.losses("generator", batch, moment())
-        (first, lr), (later, condition) = conditions
+        (first, lr), (later, condition) = seen[0], seen[-1]
         assert first.tolist() == [999] * 3
         assert set(later.tolist()) <= {749, 499, 249}
         assert torch.equal(lr, batch["lr"])
         assert torch.equal(condition, lr) is not psr
         assert 0 <= condition.min() <= condition.max() <= 1
+
+
+def test_a_later_step_is_reached_step_by_step(lpips_weights, batch):
+    """As at inference: what is trained at 249 has been at 999, 749 and 499, and only the two ends have gradients."""
+    reached = set()
+    for start in range(4):
+        task = student_task(lpips_weights, refine=1, hr_latents=0.0, distillation=0, adversarial=0)
+        steps = []
+        predict = task.student.predict
+
+        def spy(latents, timestep, condition, *context, predict=predict, steps=steps):
+            prediction = predict(latents, timestep, condition, *context)
+            steps.append((timestep.tolist(), prediction.requires_grad))
+            return prediction
+
+        task.student.predict = spy
+        places = range(3 * start, 3 * start + 3)
+        task.losses("generator", batch, Moment(1.0, Draws(0, start, places)))
+        (_, first), *between, (later, last) = steps
+        assert first
+        assert last
+        assert not any(gradient for _, gradient in between)
+        expected = [[t] * sum(end < t for end in later) for t in (749, 499) if any(end < t for end in later)]
+        assert [timesteps for timesteps, _ in between] == expected
+        reached.update(later)
+    assert reached == {749, 499, 249}
+
+
+def test_steps_on_the_way_are_a_pictures_own(lpips_weights, batch):
+    """Alone or in a batch, a picture's later step starts from the same x0."""
+    task = student_task(lpips_weights, refine=1, hr_latents=0.0, distillation=0, adversarial=0)
+    with torch.no_grad():
+        whole = task._roll_out(batch, moment())
+        for place in range(3):
+            one = {name: value[place : place + 1] for name, value in batch.items()}
+            alone = task._roll_out(one, Moment(1.0, Draws(0, 0, [place])))
+            assert alone.timestep.tolist() == whole.timestep[place::3].tolist()
+            torch.testing.assert_close(alone.pictures, whole.pictures[place::3], atol=1e-4, rtol=1e-4)
 
 
 def test_distillation_leaves_the_autoencoder_alone(lpips_weights):

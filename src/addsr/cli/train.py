@@ -24,14 +24,16 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     init: Annotated[str | None, typer.Option(help="Model or earlier run to start from.")] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Model or run to distil from; default: what --init names.")
+        str | None, typer.Option(help="Model or run of all timesteps to distil from, such as compact-teacher leaves.")
     ] = None,
     lpips: Annotated[Path | None, typer.Option(help="LPIPS-Squeeze weights (safetensors).")] = None,
     dino: Annotated[
         Path | None,
         typer.Option(help="DINO v1 ViT-S/16 (transformers folder or released file), for its discriminator."),
     ] = None,
-    dinov2: Annotated[Path | None, typer.Option(help="DINOv2 (folder or file) that conditions that one.")] = None,
+    dinov2: Annotated[
+        Path | None, typer.Option(help="DINOv2 (folder or file) that shows it LR, as in the paper.")
+    ] = None,
     discriminator: Annotated[
         str | None, typer.Option(help="D3SR: model or run whose U-Net judges; default: what --init names.")
     ] = None,
@@ -57,6 +59,10 @@ def train(
         kept = read_run_config(out) if resume else None
         if finetune and preset is not None:
             raise typer.BadParameter(f"--finetune is the preset {FINETUNE}; give one of them", param_hint="PRESET")
+        if kept is not None and (preset is not None or finetune):
+            typer.echo(
+                "the preset is not read: a resumed run goes on with its own settings, and what --set changes", err=True
+            )
         preset = FINETUNE if finetune else preset
         if preset is None and kept is None:
             raise typer.BadParameter("give a preset (--list names them) or --finetune", param_hint="PRESET")
@@ -81,16 +87,10 @@ def train(
 
         from addsr.training.run import train as run  # heavy: only once the command is known to make sense
 
-        outcome = run(config, out, resume=resume, quiet=False)
-    left_out = {
-        "unreadable": outcome.unreadable,
-        "smaller than the crop": outcome.too_small,
-        "damaged": outcome.damaged,
-    }
-    for why, names in left_out.items():
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            typer.echo(f"left out, {why}: {names[0]}{more}", err=True)
+        outcome = run(config, out, resume=resume, quiet=False, notice=lambda line: typer.echo(line, err=True))
+    if outcome.damaged:
+        more = f" and {len(outcome.damaged) - 1} more" if len(outcome.damaged) > 1 else ""
+        typer.echo(f"left out, damaged: {outcome.damaged[0]}{more}", err=True)
     state = "finished" if outcome.finished else "stopped, to go on with --resume"
     typer.echo(f"{outcome.images} images, {state}; model: {outcome.model}", err=True)
 

@@ -21,6 +21,23 @@ SCALE = 4
 CASES = ("bicubic", "blur", "noise", "mix")
 
 
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value:g}; it must be 0 to 1")
+
+
+def _check_probabilities(name: str, values: Sequence[float], count: int) -> None:
+    if len(values) != count or min(values) < 0 or not abs(sum(values) - 1) < 1e-6:
+        raise ValueError(f"{name} is {list(values)}; it must be {count} shares that add up to 1")
+
+
+def _check_range(name: str, values: Sequence[float], lowest: float, highest: float) -> None:
+    low, high = values
+    if not lowest <= low <= high <= highest or not np.isfinite(high):
+        limits = f"{lowest:g} to {highest:.4g}" if np.isfinite(highest) else f"at least {lowest:g}"
+        raise ValueError(f"{name} is ({low:g}, {high:g}); it must be two numbers of {limits}, the smaller first")
+
+
 @dataclass(frozen=True)
 class StageSettings:
     """One of the two orders. Sigmas of noise are in levels of 255, JPEG qualities those of libjpeg.
@@ -48,10 +65,35 @@ class StageSettings:
     gray_probability: float
     jpeg_quality: WholeRange
 
+    def __post_init__(self) -> None:
+        for name in ("blur_probability", "sinc_probability", "gaussian_probability", "gray_probability"):
+            _check_probability(name, getattr(self, name))
+        _check_probabilities("resize_probabilities", self.resize_probabilities, 3)
+        for name, lowest, highest in (
+            ("sigma", 0.01, np.inf),
+            ("gaussian_sigma", 0, np.inf),
+            ("poisson_scale", 0, np.inf),
+            ("jpeg_quality", 1, 100),
+        ):
+            _check_range(name, getattr(self, name), lowest, highest)
+        low, high = self.resize_range
+        if not 0 < low <= 1 <= high < np.inf:
+            raise ValueError(f"resize_range is ({low:g}, {high:g}); it must be one of 0..1, then one from 1 on")
+
 
 @dataclass(frozen=True)
 class DegradationSettings:
-    """The numbers of the released AddSR/SeeSR training pairs (docs: OFFICIAL, section 10), one by one."""
+    """The numbers of the released AddSR/SeeSR training pairs (docs: OFFICIAL, section 10), one by one; HR stays unsharpened.
+
+    Attributes:
+        first, second: the two orders.
+        kernel_sizes: odd sides of the blur kernels in pixels.
+        shape_probabilities: of the kernels' shapes, in the order of `addsr.data.kernels.SHAPES`.
+        beta_generalized, beta_plateau: shape parameter of those kernels.
+        sinc_cutoff_small, sinc_cutoff_large: cut-off of sinc filters in radians a pixel, of sides below 13 and from 13 on.
+        final_sinc_probability, final_sinc_cutoff: of the sinc filter at the end.
+        final_jpeg_last: how often the last JPEG follows that filter instead of preceding it.
+    """
 
     first: StageSettings = StageSettings(
         1.0, 0.1, (0.2, 3.0), (0.2, 0.7, 0.1), (0.15, 1.5), 0.5, (1, 30), (0.05, 3.0), 0.4, (30, 95)
@@ -63,8 +105,24 @@ class DegradationSettings:
     shape_probabilities: Sequence[float] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
     beta_generalized: Range = (0.5, 4.0)
     beta_plateau: Range = (1.0, 2.0)
+    sinc_cutoff_small: Range = (np.pi / 3, np.pi)
+    sinc_cutoff_large: Range = (np.pi / 5, np.pi)
     final_sinc_probability: float = 0.8
-    scale: int = SCALE
+    final_sinc_cutoff: Range = (np.pi / 3, np.pi)
+    final_jpeg_last: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.kernel_sizes or any(size != int(size) or size < 3 or size % 2 == 0 for size in self.kernel_sizes):
+            raise ValueError(f"kernel_sizes is {list(self.kernel_sizes)}; it must hold odd numbers of at least 3")
+        _check_probabilities("shape_probabilities", self.shape_probabilities, len(SHAPES))
+        for name in ("beta_generalized", "beta_plateau"):
+            low, high = getattr(self, name)
+            if not 0 < low <= 1 <= high < np.inf:
+                raise ValueError(f"{name} is ({low:g}, {high:g}); it must be one of 0..1, then one from 1 on")
+        for name in ("sinc_cutoff_small", "sinc_cutoff_large", "final_sinc_cutoff"):
+            _check_range(name, getattr(self, name), 0.01, np.pi)
+        for name in ("final_sinc_probability", "final_jpeg_last"):
+            _check_probability(name, getattr(self, name))
 
 
 def filter2d(picture: torch.Tensor, kernel: np.ndarray) -> torch.Tensor:
@@ -157,7 +215,9 @@ def _bins(extent: int, count: int) -> torch.Tensor:
 def _blur_kernel(stage: StageSettings, settings: DegradationSettings, rng: np.random.Generator) -> np.ndarray:
     size = int(rng.choice(settings.kernel_sizes))
     if rng.random() < stage.sinc_probability:
-        return sinc_kernel(size, rng.uniform(np.pi / 3 if size < 13 else np.pi / 5, np.pi))
+        return sinc_kernel(
+            size, rng.uniform(*(settings.sinc_cutoff_small if size < 13 else settings.sinc_cutoff_large))
+        )
     shape = SHAPES[rng.choice(len(SHAPES), p=settings.shape_probabilities)]
     sigma_x = sigma_y = rng.uniform(*stage.sigma)
     rotation = 0.0
@@ -186,7 +246,7 @@ def _noise(picture: torch.Tensor, stage: StageSettings, rng: np.random.Generator
 def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.random.Generator) -> torch.Tensor:
     """Real-ESRGAN's high-order process: (3, H, W) in [0, 1], sides divisible by the scale -> (3, H/4, W/4), 8-bit values."""
     height, width = picture.shape[1:]
-    small = (height // settings.scale, width // settings.scale)
+    small = (height // SCALE, width // SCALE)
 
     first = settings.first
     out = filter2d(picture, _blur_kernel(first, settings, rng)) if rng.random() < first.blur_probability else picture
@@ -195,7 +255,7 @@ def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.rand
     out = jpeg(_noise(out, first, rng), int(rng.integers(*first.jpeg_quality, endpoint=True)))
 
     second = settings.second
-    if rng.random() < second.blur_probability and min(out.shape[1:]) > 21:
+    if rng.random() < second.blur_probability and min(out.shape[1:]) > max(settings.kernel_sizes):
         out = filter2d(out, _blur_kernel(second, settings, rng))
     factor = _resize_factor(second, rng)
     out = _interpolate(out, (max(8, int(small[0] * factor)), max(8, int(small[1] * factor))), rng)
@@ -205,10 +265,12 @@ def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.rand
         x = _interpolate(x, small, rng)
         if rng.random() >= settings.final_sinc_probability or min(small) <= max(settings.kernel_sizes) // 2:
             return x
-        return filter2d(x, sinc_kernel(int(rng.choice(settings.kernel_sizes)), rng.uniform(np.pi / 3, np.pi)))
+        return filter2d(
+            x, sinc_kernel(int(rng.choice(settings.kernel_sizes)), rng.uniform(*settings.final_sinc_cutoff))
+        )
 
     quality = int(rng.integers(*second.jpeg_quality, endpoint=True))
-    out = jpeg(shrink(out), quality) if rng.random() < 0.5 else shrink(jpeg(out, quality))
+    out = jpeg(shrink(out), quality) if rng.random() < settings.final_jpeg_last else shrink(jpeg(out, quality))
     return from_uint8(to_uint8(out))
 
 

@@ -39,7 +39,7 @@ def write_pairs(
         The number of pairs; a photo that turns out to be damaged is left out, and named in `photos.unreadable`.
 
     Raises:
-        DataError: for an unknown case, or where there are pairs already.
+        DataError: for an unknown case, where there are pairs already, or where every photo is damaged.
     """
     if case not in (TWO_ORDER, *CASES):
         raise DataError(f"unknown case {case!r}; there are {', '.join((TWO_ORDER, *CASES))}")
@@ -63,6 +63,8 @@ def write_pairs(
             for folder, picture in (("hr", hr), ("lr", lr)):
                 Image.fromarray(to_uint8(picture)).save(out / folder / name)
             rows.append({"name": name, "photo": photo_name, "case": case, "seed": [seed, index, copy]})
+    if not rows:
+        raise DataError(f"no usable photo: {len(photos.unreadable)} turned out to be damaged")
     part = out / ".manifest.jsonl.part"
     head = {"case": case, "seed": seed, "crop": crop, "degradation": numbers}
     part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))

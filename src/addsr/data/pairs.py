@@ -58,6 +58,8 @@ def chosen(count: int, holdout: int, held_out: bool) -> list[int]:
 class RealPairs:
     """Real LR/HR pairs: folders `lr` and `hr` with pictures of the same names, HR four times the size of LR.
 
+    A pair of which either picture is unreadable or too small is left out.
+
     Args:
         folder: holds the two folders, as `addsr degrade` writes them.
         smallest: shortest side of HR.
@@ -65,7 +67,7 @@ class RealPairs:
 
     Attributes:
         hr, lr: the pictures.
-        partners: position in `lr` of each of `hr`.
+        couples: positions in `hr` and in `lr` of each pair.
 
     Raises:
         DataError: where a folder is missing, a picture has no partner, or the sizes do not fit.
@@ -76,25 +78,33 @@ class RealPairs:
         self.hr = Photos([folder / "hr"], smallest, memory - share)
         self.lr = Photos([folder / "lr"], smallest // SCALE, share)
         partners = {Path(name).stem: index for index, name in enumerate(self.lr.names)}
+        left_out = {Path(name).stem for name in (*self.lr.unreadable, *self.lr.too_small)}
         stems = [Path(name).stem for name in self.hr.names]
-        if missing := [stem for stem in stems if stem not in partners]:
-            raise DataError(f"{folder}: {missing[0]} is in hr but not (readable and large enough) in lr")
-        self.partners = [partners[stem] for stem in stems]
-        for name, hr, partner in zip(self.hr.names, self.hr.sizes, self.partners, strict=True):
-            _check_sizes(name, hr, self.lr.sizes[partner])
+        if missing := [stem for stem in stems if stem not in partners and stem not in left_out]:
+            raise DataError(f"{folder}: {missing[0]} is in hr but not in lr")
+        self.couples = [(index, partners[stem]) for index, stem in enumerate(stems) if stem in partners]
+        for hr, lr in self.couples:
+            _check_sizes(self.hr.names[hr], self.hr.sizes[hr], self.lr.sizes[lr])
+        if not self.couples:
+            raise DataError(f"{folder}: no usable pair, as all of lr is unreadable or too small")
 
     def __len__(self) -> int:
-        return len(self.hr)
+        return len(self.couples)
 
     def crop(self, index: int, side: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """HR (3, side, side) and LR (3, side/4, side/4) in [0, 1] of the same place and orientation of a pair."""
-        hr, lr = self.hr[index], self.lr[self.partners[index]]
+        ours, theirs = self.couples[index]
+        hr, lr = self.hr[ours], self.lr[theirs]
         small = side // SCALE
         top, left = (int(rng.integers(extent - small + 1)) for extent in lr.shape[:2])
         turns, flip = int(rng.integers(4)), rng.random() < 0.5
         lr_crop = lr[top : top + small, left : left + small]
         hr_crop = hr[SCALE * top : SCALE * top + side, SCALE * left : SCALE * left + side]
         return from_uint8(orient(hr_crop, turns, flip)), from_uint8(orient(lr_crop, turns, flip))
+
+    def shortest_side(self, index: int) -> int:
+        """Of a pair's HR, in pixels."""
+        return min(self.hr.sizes[self.couples[index][0]])
 
 
 def _check_sizes(name: str, hr: tuple[int, int], lr: tuple[int, int]) -> None:
@@ -141,7 +151,7 @@ class Pairs(Dataset[dict[str, Any]]):
         """Of the photos and pairs that crops are taken from, in pixels."""
         sides = [] if self.photos is None else [min(self.photos.sizes[index]) for index in self.chosen]
         return min(
-            sides + ([] if self.real is None else [min(self.real.hr.sizes[index]) for index in self.chosen_real])
+            sides + ([] if self.real is None else [self.real.shortest_side(index) for index in self.chosen_real])
         )
 
     def __len__(self) -> int:

@@ -1,6 +1,5 @@
 """Training photos from folders and tar shards (the webdataset layout), addressed by position."""
 
-import io
 import tarfile
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from addsr.errors import DataError
+from addsr.data.degradation import to_uint8
+from addsr.errors import DataError, InputImageError
+from addsr.image.read import opened, read_pil, upright_size
 
 HEADER = 1 << 16  # bytes
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises on damaged files
+# what Pillow and `read_pil` raise on damaged files
+_UNREADABLE = (
+    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, Image.DecompressionBombError, InputImageError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Photos:
 
     Attributes:
         names: of the photos.
-        sizes: (width, height) of them in pixels.
+        sizes: (width, height) of them in pixels, upright.
         unreadable, too_small: names of what was left out, and why.
 
     Raises:
@@ -99,7 +103,7 @@ class Photos:
             self._decoded.move_to_end(index)
             return self._decoded[index]
         try:
-            pixels = np.asarray(Image.open(io.BytesIO(self._places[index].read())).convert("RGB"))
+            pixels = _decoded(opened(self._places[index].read()))
         except _UNREADABLE as error:
             damaged = DamagedPhotoError(f"{self.names[index]}: damaged ({error})")
             damaged.name = self.names[index]
@@ -116,12 +120,19 @@ class Photos:
         return "" if place is None else place.read().decode("utf-8", "replace").strip()
 
 
+def _decoded(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8, upright."""
+    if image.mode in ("RGB", "L") and "transparency" not in image.info:  # most photos: no detour through floats
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    return to_uint8(read_pil(image).pixels)
+
+
 def _size(place: Place) -> tuple[int, int] | None:
     """From the header alone, which a large data set makes worth while; None if unreadable."""
     for most in (HEADER, -1):  # in some formats it is at the end
         try:
-            with Image.open(io.BytesIO(place.read(most))) as image:
-                return image.size
+            with opened(place.read(most)) as image:
+                return upright_size(image)
         except _UNREADABLE:
             continue
     return None

@@ -52,15 +52,31 @@ def read_picture(path: Path) -> Picture:
     except OSError as error:
         raise InputImageError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit stands below
-            Image.init()  # registers the decoders; which ones there are depends on how Pillow was built
-            image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+        image = opened(data)
     except UnidentifiedImageError as error:
         raise InputImageError(f"{path}: not a picture of a known format (PNG, JPEG, WebP, TIFF, BMP, …)") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputImageError(f"{path}: cannot be opened ({error})") from error
     return read_pil(image, str(path))
+
+
+def opened(data: bytes) -> Image.Image:
+    """A file's bytes as a PIL image that is not decoded yet, by the safe decoders alone.
+
+    Raises:
+        UnidentifiedImageError (an OSError), OSError, ValueError, SyntaxError, Image.DecompressionBombError: as Pillow does.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit stands in `read_pil`
+        Image.init()  # registers the decoders; which ones there are depends on how Pillow was built
+        return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) after the turn that its EXIF asks for, from the header alone."""
+    turned = "exif" in image.info or image.format == "TIFF"  # else Pillow would decode a PNG to look for it
+    width, height = image.size
+    return (height, width) if turned and image.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
 
 
 def read_pil(image: Image.Image, name: str = "the picture") -> Picture:

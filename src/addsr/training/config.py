@@ -34,7 +34,7 @@ def load_preset(name: str) -> dict[str, Any]:
         preset = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"unknown preset {name!r}; there are {', '.join(preset_names())}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path}: not valid TOML ({error})") from error
     if unknown := set(preset) - {*TABLES, *WORDS}:
         raise TrainingError(f"{path}: unknown table {sorted(unknown)[0]}; there are {', '.join((*TABLES, *WORDS))}")
@@ -104,7 +104,7 @@ def make_settings(kind: type[Settings], table: Mapping[str, Any], name: str, bas
             values[key] = _checked(f"{name}.{key}", value, hints[key], default)
     try:
         return kind(**values) if base is None else replace(base, **values)  # pyright: ignore[reportArgumentType]
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TrainingError(f"{name}: {error}") from error
 
 

@@ -17,6 +17,10 @@ class Context:
     prompt_embeds: torch.Tensor | None = None
     tokens: torch.Tensor | None = None
 
+    def of(self, chosen: torch.Tensor) -> "Context":
+        """Of the pictures that a mask (N,) chooses."""
+        return Context(*(None if part is None else part[chosen] for part in (self.prompt_embeds, self.tokens)))
+
 
 @torch.no_grad()
 def context_of(
@@ -25,11 +29,11 @@ def context_of(
     prompts: Sequence[str],
     encode_text: TextEncoder | None,
 ) -> Context:
-    """The context for condition pictures.
+    """The context of pictures.
 
     Args:
         restorer: whose image encoder represents the picture.
-        picture: (N, 3, H, W) in [0, 1].
+        picture: (N, 3, H, W) in [0, 1], whose tokens they are.
         prompts: one a picture; the empty one is the null text.
         encode_text: None for a model without text attention.
     """

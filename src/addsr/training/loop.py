@@ -16,6 +16,7 @@ from addsr.errors import DataError, MissingExtraError, TrainingError
 from addsr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from addsr.training.ema import EMA
 from addsr.training.report import Reporter
+from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player, Task
 
 PRECISIONS = ("fp32", "bf16")
@@ -63,11 +64,15 @@ class LoopSettings:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise TrainingError(f"loop.precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+        one_of("loop.precision", self.precision, PRECISIONS)
         for name in ("images", "batch", "accumulate", "report", "save", "keep"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"loop.{name} is {getattr(self, name)}; it must be at least 1")
+            ranged(f"loop.{name}", getattr(self, name), 1, None)
+        for name in ("rate", "warmup", "weight_decay", "clip", "seed", "minutes", "max_minutes", "workers"):
+            ranged(f"loop.{name}", getattr(self, name), 0, None)
+        for name in ("final_rate", "ema"):
+            ranged(f"loop.{name}", getattr(self, name), 0, 1)
+        for beta in self.betas:
+            ranged("loop.betas", beta, 0, 0.999999)
 
 
 def rate_at(images: int, progress: float, settings: LoopSettings) -> float:
@@ -153,7 +158,7 @@ class Loop:
                 for group in self.optimizers[name].param_groups:
                     group["betas"] = player.betas or self.settings.betas
                     group["weight_decay"] = self.settings.weight_decay
-            self.reporter.rewind(self.images)
+        self.reporter.rewind(self.images)
         return self.images
 
     def run(self) -> bool:
@@ -183,7 +188,8 @@ class Loop:
                 stop = done or 0 < settings.max_minutes <= spent / 60
                 if settings.minutes or settings.max_minutes:
                     stop = self._agreed(stop)  # the clocks of the processes differ
-                self.reporter.advance(self.images)
+                ended = max(self.images / settings.images, self._share_of_time(spent))
+                self.reporter.advance(self.images, spent, ended)
                 if self._due(settings.report) or stop:
                     means = {name: sums[name] / counts[name] for name in sums}
                     self.reporter.report(self.images, self.seconds, means)
@@ -198,9 +204,16 @@ class Loop:
                 self.save()
         return True
 
+    def _share_of_time(self, spent: float) -> float:
+        """How much of the time there is has passed, 0..1: of the run's, or of what it may take before it is broken off."""
+        settings = self.settings
+        whole = self.seconds / 60 / settings.minutes if settings.minutes else 0.0
+        return max(whole, spent / 60 / settings.max_minutes if settings.max_minutes else 0.0)
+
     def step(self, parts: list[Batch], progress: float) -> dict[str, float]:
         """One update of every player from the accumulated parts of a batch: the scalars that the task named."""
-        values: dict[str, float] = defaultdict(float)
+        sums: dict[str, float] = defaultdict(float)
+        counts: dict[str, int] = defaultdict(int)  # a value may be of some parts only
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         active: set[str] = set()
@@ -215,7 +228,9 @@ class Loop:
                 active.add(player)
                 self.accelerator.backward(losses["total"] / len(parts))
                 for name, loss in losses.items():
-                    values[f"{player}/{name}"] += loss.item() / len(parts)
+                    sums[f"{player}/{name}"] += loss.item()
+                    counts[f"{player}/{name}"] += 1
+        values = {name: total / counts[name] for name, total in sums.items()}
         for player in self.players:
             if player in active:
                 parameters = self.players[player].parameters

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch import nn
 
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
-from addsr.diffusion.restorer import SAMPLERS, Restorer
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.diffusion.restorer import SAMPLERS, START_POINTS, Restorer
+from addsr.diffusion.schedule import PREDICTION_TYPES, scaled_linear_alphas_cumprod
 from addsr.errors import TrainingError
+from addsr.image.color import COLOR_FIXES
 from addsr.loading import find_model, load_describer, load_restorer
 from addsr.models.adapters import ALPHA, add_lora, has_lora, merge_lora_layers, save_lora
 from addsr.models.autoencoder import PixelShuffleAutoencoder
@@ -24,11 +25,12 @@ from addsr.models.unet import AddSRUNet
 from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 from addsr.prompts.text import PromptEncoder
 from addsr.training.checkpoint import latest_checkpoint, read_weights
-from addsr.training.config import read_run_config
+from addsr.training.config import make_settings, read_run_config
 from addsr.training.context import TextEncoder
-from addsr.training.settings import one_of
+from addsr.training.settings import one_of, ranged
 
 NETWORKS = ("unet", "controlnet", "vae")
+ROUNDING = 0.005  # of a tensor to bfloat16, relative to its norm; to float16 an eighth of that
 
 
 @dataclass(frozen=True)
@@ -113,20 +115,43 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
     return {key: None if value == "none" else value for key, value in table.items()}
 
 
+@dataclass(frozen=True)
+class DefaultSettings:
+    """The table `defaults`: how the model that a run leaves is asked unless one says otherwise. See Restorer."""
+
+    prediction_type: str
+    start_point: str
+    psr_weight: float
+    num_inference_steps: int
+    color_fix: str
+    sampler: str
+    one_step_timestep: int
+    guidance_scale: float
+
+    def __post_init__(self) -> None:
+        one_of("defaults.prediction_type", self.prediction_type, PREDICTION_TYPES)
+        one_of("defaults.start_point", self.start_point, START_POINTS)
+        one_of("defaults.color_fix", self.color_fix, COLOR_FIXES)
+        one_of("defaults.sampler", self.sampler, SAMPLERS)
+        ranged("defaults.psr_weight", self.psr_weight, 0, 1)
+        ranged("defaults.num_inference_steps", self.num_inference_steps, 1, 999)
+        ranged("defaults.one_step_timestep", self.one_step_timestep, 0, 999)
+        ranged("defaults.guidance_scale", self.guidance_scale, 0, None)
+
+
 def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
     """Set what the table `defaults` says on the restorer.
 
     Raises:
-        TrainingError: for a key that it does not have.
+        TrainingError: for a key that it does not have, or a value out of its range.
     """
-    known = ("prediction_type", "start_point", "psr_weight", "num_inference_steps", "color_fix", "sampler")
-    known = (*known, "one_step_timestep", "guidance_scale")
-    for name, value in config.get("defaults", {}).items():
-        if name not in known:
-            raise TrainingError(f"unknown setting defaults.{name}; defaults has {', '.join(known)}")
-        if name == "sampler":
-            one_of("defaults.sampler", value, SAMPLERS)
-        setattr(restorer, name, value)
+    names = [field.name for field in fields(DefaultSettings)]
+    own = DefaultSettings(**{name: getattr(restorer, name) for name in names})
+    chosen = make_settings(DefaultSettings, config.get("defaults", {}), "defaults", own)
+    if config.get("task", {}).get("psr") is False:
+        chosen = replace(chosen, psr_weight=0.0)  # the student has not been trained under its own pictures
+    for name in names:
+        setattr(restorer, name, getattr(chosen, name))
     return restorer
 
 
@@ -192,6 +217,21 @@ def _networks_of_run(run: Path) -> Networks:
     if rank:
         merge_lora_layers(networks.restorer.unet)
     return networks
+
+
+def same_autoencoder(vae: nn.Module, other: nn.Module) -> bool:
+    """Whether latents of the one are latents of the other: the same weights, but for rounding."""
+    ours, theirs = vae.state_dict(), other.state_dict()
+    if _shapes(vae) != _shapes(other) or _scaling(vae) != _scaling(other):
+        return False
+    return all(
+        (value.float() - theirs[key].to(value.device).float()).norm() <= ROUNDING * value.float().norm() + 1e-6
+        for key, value in ours.items()
+    )
+
+
+def _scaling(vae: Any) -> float:
+    return vae.config["scaling_factor"]
 
 
 def put_averages(restorer: Restorer, checkpoint: Path) -> None:

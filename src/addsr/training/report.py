@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+SHOWN = 4  # losses beside the bar
+
 
 class Reporter:
     """A context manager around a run.
@@ -20,44 +22,59 @@ class Reporter:
 
     def __init__(self, out: Path, images: int, *, quiet: bool, main: bool) -> None:
         self.out, self.images, self.quiet, self.main = out, images, quiet or not main, main
+        self._resumed = 0  # images
+        self._first: tuple[int, float, float] | None = None  # images, seconds and share of the run at the first update
+        self._pace = ""
+        self._losses = ""
         self._progress: Any = None
         self._board: Any = None
 
     def __enter__(self) -> Self:
         if not self.quiet:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TextColumn
 
-            self._progress = Progress(
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("images, {task.fields[speed]:.1f}/s, left"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[losses]}"),
-                console=Console(stderr=True),
-            )
-            self._bar = self._progress.add_task("", total=self.images, speed=0.0, losses="")
-            self._progress.start()
+            console = Console(stderr=True)
+            self._progress = Progress(BarColumn(), TextColumn("{task.description}"), console=console)
+            self._bar = self._progress.add_task("", total=1.0)
+            if console.is_terminal:
+                self._progress.start()
         if self.main and find_spec("tensorboard") is not None:
-            self._board = import_module("torch.utils.tensorboard").SummaryWriter(self.out / "tensorboard")
+            writer = import_module("torch.utils.tensorboard").SummaryWriter
+            self._board = writer(self.out / "tensorboard", purge_step=self._resumed + 1)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress is not None:
+        if self._progress is not None and self._progress.console.is_terminal:
             self._progress.stop()
         if self._board is not None:
             self._board.close()
 
-    def advance(self, images: int) -> None:
-        """The clock went on."""
-        if self._progress is not None:
-            speed = self._progress.tasks[0].speed or 0.0
-            self._progress.update(self._bar, completed=images, speed=speed)
+    def advance(self, images: int, seconds: float, share: float) -> None:
+        """The clock went on.
+
+        Args:
+            images: seen in all.
+            seconds: since this process began.
+            share: of the run that is over, 0..1, be it by images or by time.
+        """
+        if self._progress is None:
+            return
+        if self._first is None:
+            self._first = (images, seconds, share)
+        first_images, first_seconds, first_share = self._first
+        self._pace = f"{images}/{self.images} images"
+        if seconds > first_seconds and share > first_share:
+            speed = (images - first_images) / (seconds - first_seconds)
+            left = (seconds - first_seconds) / (share - first_share) * max(0.0, 1 - share)
+            self._pace += f", {speed:.1f}/s, {_duration(left)} left"
+        self._progress.update(self._bar, completed=share, description=f"{self._pace} {self._losses}")
 
     def rewind(self, images: int) -> None:
         """Drop the rows after a checkpoint that a resumed run starts from: it will write them again."""
+        self._resumed = images
         for name in ("stats.jsonl", "held.jsonl"):
             path = self.out / name
             if self.main and path.is_file():
@@ -77,5 +94,12 @@ class Reporter:
             for name, value in means.items():
                 self._board.add_scalar(name, value, images)
         if self._progress is not None:
-            losses = " ".join(f"{name.split('/')[1]} {value:.3g}" for name, value in list(means.items())[:4])
-            self._progress.update(self._bar, losses=losses)
+            shown = list(means.items())[:SHOWN]
+            self._losses = " ".join(f"{name.split('/')[1]} {value:.3g}" for name, value in shown)
+            if not self._progress.console.is_terminal:  # a log gets lines instead of a bar
+                self._progress.console.print(f"{self._pace} {self._losses}", highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,6 +1,6 @@
 """A training run from its config: data, networks, task and loop put together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from addsr.training.config import make_settings, write_run_config
 from addsr.training.judge import Judge, judge_from, latent_channels, latent_map_between
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
 from addsr.training.networks import (
+    NETWORKS,
     Networks,
     check_fits,
     faithful_source,
     fresh_unet_like,
     networks_at_start,
     networks_from,
+    same_autoencoder,
     save_model,
 )
 from addsr.training.pca import start_from_components, start_from_condition
@@ -44,7 +46,10 @@ MAP_CROPS = 16  # whose latents say how one autoencoder's become another's
 COMPONENT_CROPS = 256  # crops whose patches give the principal components
 HELD_CROP = 256  # pixels at most
 HELD_PAIRS = 16
-LEFT_OUT = ("unreadable", "too_small")
+LEFT_OUT = {"unreadable": "unreadable", "too_small": "smaller than the crop"}
+ONLY_FOR = {
+    "teacher": ("student",), "dino": ("student",), "dinov2": ("student",), "discriminator": ("d3sr",), "dists": ("d3sr",),
+}  # fmt: skip
 HELD_STEPS = {"addsr": (1, 4), "ancestral": (10,), "d3sr": (1,)}  # by sampler
 
 
@@ -94,7 +99,14 @@ class Outcome:
     damaged: list[str]
 
 
-def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: bool = True) -> Outcome:
+def train(
+    config: dict[str, Any],
+    out: Path,
+    *,
+    resume: bool = False,
+    quiet: bool = True,
+    notice: Callable[[str], None] = lambda _text: None,
+) -> Outcome:
     """Run, or go on with, the training that `config` describes, in the folder `out`.
 
     Args:
@@ -102,6 +114,7 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
         out: folder of the run.
         resume: go on from its last checkpoint.
         quiet: no progress on stderr.
+        notice: called in the main process, before the training, with a line for the user about each thing that is left out.
 
     Raises:
         TrainingError, DataError, ModelError: with one sentence that names the setting or the file.
@@ -113,6 +126,7 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
         raise TrainingError(f"{out}: holds a run already; go on with --resume, or take another folder")
     torch.manual_seed(loop_settings.seed)
 
+    _check_words(config)
     memory = pair_settings.memory // (bool(sources.data) + (sources.pairs is not None) or 1)
     photos = Photos(sources.data, pair_settings.crop, memory, without=out) if sources.data else None
     real = None if sources.pairs is None else RealPairs(sources.pairs, pair_settings.crop, memory)
@@ -126,6 +140,7 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
     if lpips is not None:
         lpips.to(accelerator.device)
     task = _task(config, networks, sources, lpips, pairs, accelerator.device)
+    _keep_fresh(task, networks, config)
 
     held = Pairs(photos, pair_settings, loop_settings.seed + 1, HELD_PAIRS, held_out=True, real=real)
     side = min(HELD_CROP, held.shortest_side)
@@ -140,14 +155,44 @@ def train(config: dict[str, Any], out: Path, *, resume: bool = False, quiet: boo
     if accelerator.is_main_process:  # only a config that fits the checkpoint replaces the one that is there
         lasting = {name: value for name, value in config.get("loop", {}).items() if name != "max_minutes"}
         write_run_config(out, config | {"loop": lasting})
+        for line in _notices(config, _left_out(photos, real), sources):
+            notice(line)
     finished = loop.run()
     model = out / "model"
     checkpoint = latest_checkpoint(out)
     if accelerator.is_main_process and checkpoint is not None:
         save_model(networks, checkpoint, model, faithful)
+    left_out = _left_out(photos, real)
+    damaged = sorted(loop.damaged | check.damaged)
+    return Outcome(loop.images, finished, model, left_out["unreadable"], left_out["too_small"], damaged)
+
+
+def _left_out(photos: Photos | None, real: RealPairs | None) -> dict[str, list[str]]:
+    """Names of the photos that cannot be trained on, by why."""
     read = [source for source in (photos, *([] if real is None else [real.hr, real.lr])) if source is not None]
-    unreadable, too_small = ([name for source in read for name in getattr(source, kind)] for kind in LEFT_OUT)
-    return Outcome(loop.images, finished, model, unreadable, too_small, sorted(loop.damaged | check.damaged))
+    return {why: [name for source in read for name in getattr(source, why)] for why in LEFT_OUT}
+
+
+def _notices(config: dict[str, Any], left_out: dict[str, list[str]], sources: Sources) -> Iterator[str]:
+    """What a user may not expect of this run."""
+    for why, names in left_out.items():
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"left out, {LEFT_OUT[why]}: {names[0]}{more}"
+    task = config.get("task", {})
+    if task.get("discriminator") == "dino" and task.get("adversarial") and sources.dinov2 is None:
+        yield "the discriminator does not see LR: --dinov2 FOLDER would condition it, as in the paper"
+
+
+def _check_words(config: dict[str, Any]) -> None:
+    """Raises TrainingError for something given that this kind of task has no use for."""
+    kind = config.get("task", {}).get("kind", "student")
+    given = {**config.get("sources", {}), **config}
+    for name, kinds in ONLY_FOR.items():
+        if given.get(name) is not None and kind not in kinds:
+            raise TrainingError(
+                f"--{name} has no effect, as the run is of task.kind {kind} and not {' or '.join(kinds)}"
+            )
 
 
 def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Networks:
@@ -159,6 +204,16 @@ def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Network
     if not resumed and "unet" in config and restorer.unet.cond_skip is not None:
         start_from_condition(restorer.unet, restorer.vae)
     return networks
+
+
+def _keep_fresh(task: Task, networks: Networks, config: dict[str, Any]) -> None:
+    """Put networks that started afresh into the checkpoints even where they do not train: no model has them."""
+    fresh = NETWORKS if config.get("init") is None else ("unet",) if "unet" in config else ()
+    for name in fresh:
+        network = getattr(networks.restorer, name)
+        if network is not None and name not in task.networks:
+            task.networks[name] = network
+            task.averaged = (*task.averaged, name)
 
 
 def _faithful(config: dict[str, Any], networks: Networks) -> Networks | None:
@@ -275,11 +330,14 @@ def _latent_discriminator(
 def _teacher(config: dict[str, Any], student: Networks) -> Networks:
     """A diffusion model over all timesteps, in the student's latents."""
     if (source := config.get("teacher")) is None:
-        raise TrainingError("task.distillation needs a teacher: give --teacher a model or run trained on all timesteps")
+        message = "task.distillation needs a teacher: give --teacher a model or run trained on all timesteps"
+        raise TrainingError(f"{message}, such as addsr train compact-teacher leaves")
     teacher = networks_from(source)
-    ours, theirs = (networks.restorer.vae.state_dict() for networks in (student, teacher))
-    if ours.keys() != theirs.keys() or any(value.shape != theirs[key].shape for key, value in ours.items()):
-        raise TrainingError(f"{source}: the teacher's autoencoder is not the student's, so their latents differ")
+    if not same_autoencoder(student.restorer.vae, teacher.restorer.vae):
+        raise TrainingError(
+            f"{source}: the teacher's autoencoder is not the student's, so their latents differ; "
+            f"train it from the same model, or start the student from it: --init {source}"
+        )
     return teacher
 
 

@@ -1,8 +1,8 @@
 """Task: AddSR's student for the four timesteps. Reconstruction, distillation from a teacher and an adversary, each a switch.
 
-The first step starts at t = 999 under the LR picture. A share of the batches then takes a second step, as inference does
-(AddSR, section 3.3): the student's own x0 is noised to a later timestep, and its condition is its own picture mixed with
-LR, in [0, 1]. The losses see both steps' pictures.
+The first step starts at t = 999 under the LR picture. A share of the batches then trains a later step too, reached as
+inference reaches it (AddSR, section 3.3): step by step the student's own x0 is noised to the next timestep, under its own
+picture mixed with LR, in [0, 1]. Only the first and the last step have gradients, and the losses see their pictures.
 """
 
 from collections.abc import Sequence
@@ -37,16 +37,18 @@ class StudentSettings:
             pleased with a texture of PixelShuffle's grid long before anything is restored.
         grain, detail: weights of fine detail in excess of what should be there, and of what is missing of it; see
             `addsr.losses.detail`.
-        doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of the
-            second; 0 asks for all of HR's. Less doubt later lets each step add detail.
+        doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of
+            later ones; 0 asks for all of HR's. Less doubt later lets each step add detail.
         balance: see `addsr.losses.reconstruction.balanced`.
         autoencoder: weight of L1 of encoded and decoded HR, which keeps the latents meaningful while the decoder trains.
-        refine: share of the iterations that take the second step too.
-        refine_from: progress of the run (0..1) before the second step is trained at all.
-        psr: prediction-based self-refinement; without it the second step's condition stays LR (the paper's ablation).
-        hr_latents: share of the second steps that start from noised HR latents instead of the student's own x0.
+        refine: share of the iterations that train a later step too.
+        refine_from: progress of the run (0..1) before a later step is trained at all.
+        psr: prediction-based self-refinement; without it the later steps' condition stays LR (Table 5), and the model that
+            the run leaves has a PSR weight of 0.
+        hr_latents: share of the later steps that start from noised HR latents instead of the student's own x0.
         distillation: weight of the distance to the teacher's x0 (Eq. 3); 0 for no teacher.
-        hr_conditioned: the teacher's condition and tokens are HR (image-quality-adjusted, section 3.2), else LR.
+        hr_conditioned, hr_tokens: the teacher's condition picture is HR, and so is what its representation tokens are of
+            (image-quality-adjusted, section 3.2), else LR; the two columns of Table 4.
         timestep_adapting: weight the distillation by gamma of the student's timestep (section 3.4), else by 1.
         gammas: for 999, 749, 499, 249.
         teacher_weight: c(t): `sqrt_alphas_cumprod` or `uniform`.
@@ -77,6 +79,7 @@ class StudentSettings:
     hr_latents: float = 0.2
     distillation: float = 0.0
     hr_conditioned: bool = True
+    hr_tokens: bool = True
     timestep_adapting: bool = True
     gammas: Sequence[float] = GAMMAS
     teacher_weight: str = "sqrt_alphas_cumprod"
@@ -106,6 +109,11 @@ class StudentSettings:
             "adversarial",
         ):
             ranged(f"task.{name}", getattr(self, name), 0, None)
+        if len(self.gammas) != len(STUDENT_TIMESTEPS):
+            raise TrainingError(f"task.gammas is {list(self.gammas)}; it must have {len(STUDENT_TIMESTEPS)} values")
+        for gamma in self.gammas:
+            ranged("task.gammas", gamma, 0, None)
+        ranged("task.discriminator_rate", self.discriminator_rate, 0, None)
         one_of("task.teacher_weight", self.teacher_weight, TEACHER_WEIGHTS)
         one_of("task.adversarial_weight", self.adversarial_weight, ("fixed", "adaptive"))
         one_of("task.discriminator", self.discriminator, ("patch", "squeeze", "dino"))
@@ -114,7 +122,7 @@ class StudentSettings:
 
 @dataclass(frozen=True)
 class Rollout:
-    """The student's steps on a batch; the second step's pictures, where it was taken, follow the first's.
+    """The steps of a batch that have gradients; the later step's pictures, where it was taken, follow the first's.
 
     Attributes:
         timestep: (M,) of each prediction.
@@ -209,18 +217,12 @@ class StudentTask:
         if not refined:
             return first
 
-        later = torch.tensor(STUDENT_TIMESTEPS[1:], device=hr.device)[draws.integers(len(STUDENT_TIMESTEPS) - 1)]
-        from_hr = draws.uniform(1, 1, 1) < settings.hr_latents
-        clean = torch.where(from_hr, hr_latents, x0.detach())
-        latents = add_noise(clean, self._latent_noise(hr, draws), later, student.alphas_cumprod)
-        condition = lr
-        if settings.psr:
-            weight = draws.uniform(1, 1, 1)
-            condition = weight * pictures.detach().clamp(0, 1) + (1 - weight) * lr
-            condition = condition.contiguous(memory_format=torch.channels_last)
-            context = Context(context.prompt_embeds, self._tokens(condition))
-        latents = latents.contiguous(memory_format=torch.channels_last)
-        x0, pictures = _predict(student, latents, later, condition, context)
+        wanted = draws.integers(len(STUDENT_TIMESTEPS) - 1)  # each picture's own later step
+        clean, before = self._steps_before(wanted, first, context, draws)
+        later = torch.tensor(STUDENT_TIMESTEPS[1:], device=hr.device)[wanted]
+        clean = torch.where(draws.uniform(1, 1, 1) < settings.hr_latents, hr_latents, clean)
+        noise, weight = self._latent_noise(hr, draws), draws.uniform(1, 1, 1)
+        x0, pictures = self._later_step(clean, before, later, lr, context, noise, weight)
         return Rollout(
             torch.cat([timestep, later]),
             torch.cat([first.x0, x0]),
@@ -229,6 +231,44 @@ class StudentTask:
             torch.cat([lr, lr]),
             prompts * 2,
         )
+
+    @torch.no_grad()
+    def _steps_before(
+        self, wanted: torch.Tensor, first: Rollout, context: Context, draws: Draws
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """x0 and pictures that each picture's wanted step (of the later ones, from 0) starts from: what the student makes of
+        the steps before, on the pictures that need them.
+        """
+        x0, pictures = first.x0.detach().clone(), first.pictures.detach().clone()
+        for step, timestep in enumerate(STUDENT_TIMESTEPS[1:-1]):
+            noise, weight = self._latent_noise(first.hr, draws), draws.uniform(1, 1, 1)  # of all: the draws are in step
+            on = wanted > step
+            if on.any():
+                timesteps = torch.full((int(on.sum()),), timestep, device=x0.device)
+                x0[on], pictures[on] = self._later_step(
+                    x0[on], pictures[on], timesteps, first.lr[on], context.of(on), noise[on], weight[on]
+                )
+        return x0, pictures
+
+    def _later_step(
+        self,
+        clean: torch.Tensor,
+        pictures: torch.Tensor,
+        timestep: torch.Tensor,
+        lr: torch.Tensor,
+        context: Context,
+        noise: torch.Tensor,
+        weight: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """x0 and pictures of a step at `timestep` (N,) from noised `clean` latents; `weight` mixes `pictures` into LR."""
+        student, condition = self.student, lr
+        latents = add_noise(clean, noise, timestep, student.alphas_cumprod)
+        if self.settings.psr:
+            condition = (weight * pictures.clamp(0, 1) + (1 - weight) * lr).contiguous(
+                memory_format=torch.channels_last
+            )
+            context = Context(context.prompt_embeds, self._tokens(condition))
+        return _predict(student, latents.contiguous(memory_format=torch.channels_last), timestep, condition, context)
 
     def _encode(self, picture: torch.Tensor, draws: Draws) -> torch.Tensor:
         return self.student.encode_latents(picture, lambda _step: self._latent_noise(picture, draws))
@@ -280,9 +320,10 @@ class StudentTask:
         settings, teacher = self.settings, self.teacher
         assert teacher is not None
         condition = rollout.hr if settings.hr_conditioned else rollout.lr
-        context = context_of(teacher, condition, rollout.prompts, self.encode_text)
+        described = rollout.hr if settings.hr_tokens else rollout.lr
+        context = context_of(teacher, described, rollout.prompts, self.encode_text)
         total = rollout.pictures.new_zeros(())
-        copies = len(rollout.x0) // len(draws)  # 2 after a second step
+        copies = len(rollout.x0) // len(draws)  # 2 where a later step is trained
         for _ in range(settings.teacher_timesteps):
             with torch.no_grad():
                 timestep = draws.integers(len(teacher.alphas_cumprod), copies).T.flatten()
