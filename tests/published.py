@@ -3,7 +3,7 @@
 import json
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
@@ -80,12 +80,25 @@ def write_base(folder, unet=None):
     }
     CLIPTextModel(CLIPTextConfig(**text_config)).save_pretrained(folder / "text_encoder")
     write_tokenizer(folder / "tokenizer")
-    PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1).save_pretrained(
-        folder / "scheduler"
-    )
-    if unet is not None:
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    if unet is None:
+        PNDMScheduler(**schedule).save_pretrained(folder / "scheduler")
+    else:  # SD-Turbo
+        EulerDiscreteScheduler(**schedule, timestep_spacing="trailing").save_pretrained(folder / "scheduler")
         plain = {name: value for name, value in (UNET | OFFICIAL).items() if name != "use_image_cross_attention"}
         write_network(unet, folder / "unet", plain | {"_class_name": "UNet2DConditionModel"})
+
+
+def adapters(weights):
+    """DAPE's, of rank 8, for RAM's weights: of the encoder's queries and values, of the head's queries and keys."""
+    lora = {}
+    for name, weight in weights.items():
+        stem, rows, width = name.removesuffix("weight"), *([*weight.shape, 0, 0][:2])
+        if name.endswith("attn.qkv.weight"):
+            lora |= {f"{stem}lora_A": torch.randn(16, width), f"{stem}lora_B": torch.randn(rows * 2 // 3, 8)}
+        elif name.endswith(("crossattention.self.query.weight", "crossattention.self.key.weight")):
+            lora |= {f"{stem}lora_A": torch.randn(8, width), f"{stem}lora_B": torch.randn(rows, 8)}
+    return lora
 
 
 def write_tagger(folder):
@@ -101,9 +114,7 @@ def write_tagger(folder):
     weights["tag_encoder.embeddings.word_embeddings.weight"] = torch.zeros(2, 2)
     weights["visual_encoder.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(144, 144)
     torch.save({"model": weights}, folder / "ram_swin_large_14m.pth")
-    name = "visual_encoder.layers.0.blocks.0.attn.qkv"
-    lora = {f"{name}.lora_A": torch.randn(16, 4), f"{name}.lora_B": torch.randn(8, 8)}
-    torch.save(lora, folder / "DAPE.pth")
+    torch.save(adapters(weights), folder / "DAPE.pth")
     (folder / "ram_tag_list.txt").write_text("\n".join(TAGS) + "\n")
     (folder / "ram_tag_list_threshold.txt").write_text("0.0\n1.0\n0.0\n1.0\n")  # always cat and sky
     for path in (folder / "made").iterdir():

@@ -4,17 +4,18 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from addsr.diffusion.ancestral import leading_timesteps, sample_ancestral
+from addsr.diffusion.ancestral import sample_ancestral, spaced_timesteps
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from tests.tiny import SCHEDULE
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("steps", [4, 50])
-def test_agrees_with_diffusers(prediction_type, steps):
-    scheduler = DDPMScheduler(prediction_type=prediction_type, steps_offset=1, timestep_spacing="leading", **SCHEDULE)
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("steps", [2, 4, 50])
+def test_agrees_with_diffusers(prediction_type, spacing, steps):
+    scheduler = DDPMScheduler(prediction_type=prediction_type, steps_offset=1, timestep_spacing=spacing, **SCHEDULE)
     scheduler.set_timesteps(steps)
-    assert scheduler.timesteps.tolist() == leading_timesteps(steps)
+    assert scheduler.timesteps.tolist() == spaced_timesteps(steps, spacing)
 
     def denoise(latents, timestep):
         return torch.tanh(latents * 0.7 + timestep / 1000)
@@ -27,7 +28,7 @@ def test_agrees_with_diffusers(prediction_type, steps):
     ours = sample_ancestral(
         denoise,
         start,
-        timesteps=leading_timesteps(steps),
+        timesteps=spaced_timesteps(steps, spacing),
         alphas_cumprod=scaled_linear_alphas_cumprod(),
         noise=lambda step: torch.randn(start.shape, generator=drawn, dtype=torch.float64),
         prediction_type=prediction_type,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from addsr.image import color
 from addsr.image import resize as module
+from addsr.image.conditioning import conditioning_picture, enlarged_size
 from addsr.image.resize import resize, resize_region
 from addsr.image.tiling import plan_axis
 
@@ -69,3 +70,13 @@ def test_color_fix_in_strips_is_one_pass_over_the_whole(monkeypatch, kind):
 def test_unknown_color_fix_is_refused():
     with pytest.raises(ValueError, match="colour fix"):
         color.fix_color(torch.zeros(3, 4, 4), lambda rows: torch.zeros(3, 4, 4), "lab")
+
+
+@pytest.mark.parametrize(("short", "long", "height"), [(49, 60, 504), (98, 120, 504), (100, 100, 512), (200, 300, 800)])
+def test_small_photos_are_enlarged_as_the_released_code_does(short, long, height):
+    """`int(128 / 49 * 49)` is 127: in floating point, and cut, not rounded."""
+    picture = conditioning_picture(torch.rand(3, short, long), 8, released=True)
+    assert picture.shape[1] == height
+    full = enlarged_size(short, long, released=True)
+    assert full[0] // 8 * 8 == height
+    assert full[1] // 8 * 8 == picture.shape[2]

@@ -1,5 +1,6 @@
 """From a model's name, folder or hub id to an Upscaler."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from addsr.bundled import bundled_models
-from addsr.checkpoints.building import building
+from addsr.checkpoints.building import building, first_line
 from addsr.checkpoints.faithful import has_faithful, move_towards_faithful
 from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.hashes import weights_sha256
@@ -18,6 +19,7 @@ from addsr.checkpoints.published import (
     Beside,
     ModelFiles,
     check_holds_model,
+    is_own,
     is_published,
     is_stable_diffusion,
     locate,
@@ -87,22 +89,22 @@ def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32, 
         if dtype is not None:
             restorer.to(dtype)
         return restorer
-    schedule = read_json(files.parts["scheduler"] / "scheduler_config.json")
     try:
-        alphas_cumprod, prediction_type = schedule_from_config(schedule)
+        schedule = schedule_from_config(read_json(files.parts["scheduler"] / "scheduler_config.json"))
         restorer = Restorer(
             _network(files, "unet", dtype),
             _network(files, "vae", dtype),
-            alphas_cumprod,
-            prediction_type,
+            schedule.alphas_cumprod,
+            schedule.prediction_type,
             controlnet=_network(files, "controlnet", dtype),
             image_encoder=_network(files, "image_encoder", dtype),
             fixed_prompt=_network(files, "fixed_prompt", dtype),
             sampler=files.sampler,
+            timestep_spacing=schedule.timestep_spacing,
             **files.defaults,
         )
     except (ValueError, TypeError) as error:
-        raise ModelError(f"{files.folder}: the model cannot be loaded ({error})") from error
+        raise ModelError(f"{files.folder}: the model cannot be loaded ({first_line(error)})") from error
     if (lora := files.parts.get("lora")) is not None:
         merge_adapters(restorer.unet, lora)
         if (timestep := read_timestep(lora)) is not None:
@@ -132,7 +134,8 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
     if part == "image_encoder" and "ram" in files.parts:
         from addsr.checkpoints.ram import load_released_tagger
 
-        return load_released_tagger(files.parts["ram"], files.parts["dape"], dtype)
+        lists = (files.folder, files.folder.absolute().parent)
+        return load_released_tagger(files.parts["ram"], files.parts["dape"], dtype, lists)
     if part == "fixed_prompt" and files.sampler == "d3sr" and "text_encoder" in files.parts:
         return _empty_prompt(files, dtype)
     if part not in files.parts:
@@ -204,10 +207,11 @@ def load_tagger(
     """
     folder, target = find_model(name), choose_device(device)
     dtype = choose_precision(precision, target)
-    if is_published(folder) and not (folder / "model_index.json").is_file():
+    if is_published(folder) and not is_own(folder):
         from addsr.checkpoints.ram import load_released_tagger
 
-        tagger: Any = load_released_tagger(*locate_tagger(folder, beside or Beside()), dtype)
+        released, lists = locate_tagger(folder, beside or Beside()), (folder, folder.absolute().parent)
+        tagger: Any = load_released_tagger(*released, dtype, lists)
     else:
         tagger = _network(locate(folder, beside), "image_encoder", dtype)
     if tagger is None or not hasattr(tagger, "tags"):
@@ -269,6 +273,10 @@ def _open(
     describer = load_describer(files, restorer, dtype, keep=target.type != "cpu" or dtype != torch.float32)
     words = None if describer is None else describer.encode_prompt
     restorer.lay_out(target)
+    if offload and target.type == "cpu":
+        warnings.warn("offload has no effect, as the model computes on a CPU", stacklevel=2)
+    if dtype == torch.float16 and target.type == "cpu":
+        warnings.warn("fp16 is computed very slowly on a CPU; fp32 or bf16 is faster", stacklevel=2)
     if offload and target.type != "cpu":
         denoiser = [network for network in (restorer.unet, restorer.controlnet) if network is not None]
         groups = {"vae": [restorer.vae], "denoiser": denoiser}

@@ -98,6 +98,8 @@ class RestoreOptions:
         """
         if self.fidelity and not has_faithful:
             raise AddSRError("fidelity cannot be chosen: the model has one set of weights only")
+        if self.psr_weight is not None and sampler != "addsr":
+            raise AddSRError("psr_weight has no effect: only AddSR's sampler refines its own prediction; leave it out")
         most = {"addsr": 4, "ancestral": 999, "d3sr": 1}[sampler]
         if self.steps is not None and not 1 <= self.steps <= most:
             raise AddSRError(f"steps is {self.steps}; it must be {'1' if most == 1 else f'1 to {most}'}")

@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from addsr.models.controlnet import AddSRControlNet
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.addsr import AddSRPipeline
+from addsr.pipelines.seesr import SeeSRPipeline
 
 CASE = "addsr_pipeline"
 
@@ -93,3 +94,73 @@ def test_every_step_agrees(pipeline, load, agrees):
 def test_prompt_is_encoded_as_published(pipeline, golden, load, agrees):
     prompt = json.loads((golden(CASE) / "config.json").read_text())["prompt"]
     agrees(pipeline.encode_prompt(prompt, 1), load(CASE, "outputs")["prompt_embeds"])
+
+
+def test_words_lead_to_the_same_picture(pipeline, golden, load, agrees):
+    """From the prompt as text, not from recorded embeddings."""
+    image, options = recorded(load)
+    prompt = json.loads((golden(CASE) / "config.json").read_text())["prompt"]
+    agrees(pipeline(image, prompt, output_type="latent", **options).images, load(CASE, "outputs")["final_latents"])
+
+
+def from_noise():
+    """The noise of the official run that starts from it: the first by a generator, then torch's own."""
+    own = torch.Generator().manual_seed(1234)
+    drawn = {0: torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1235))}
+    drawn |= {step: torch.randn(1, 4, 16, 16, generator=own) for step in (1, 2, 3)}
+    return drawn.__getitem__
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("psr05_vs_psr04", {"psr_weight": 0.4}),
+        ("psr05_vs_psr0", {"psr_weight": 0.0}),
+        ("noise_start", {"start_point": "noise", "noise": from_noise()}),
+    ],
+)
+def test_options_change_as_much_as_there(pipeline, golden, load, name, changes):
+    """Of these runs the golden has only how far they are from the recorded one, in units of its largest latent."""
+    image, options = recorded(load)
+    outputs = load(CASE, "outputs")
+    expected = json.loads((golden(CASE) / "config.json").read_text())["sensitivities"][name]
+    options |= {"prompt_embeds": outputs["prompt_embeds"], **changes}
+    latents, base = pipeline(image, output_type="latent", **options).images, outputs["final_latents"]
+    assert ((latents - base).abs().max() / base.abs().max()).item() == pytest.approx(expected, abs=2e-5)
+
+
+@torch.no_grad()
+def test_seesr_is_diffusers_ddpm_under_guidance(pipeline, load, agrees):
+    """SeeSR's run has no golden: its networks are AddSR's, so only start, guidance and sampler are its own."""
+    image, options = recorded(load)
+    seesr = SeeSRPipeline(**pipeline.components)
+    tokens, positive = options["image_encoder_hidden_states"], load(CASE, "outputs")["prompt_embeds"]
+    negative = pipeline.encode_prompt("blurry", 1)
+    shape, steps = (1, 4, 16, 16), 50
+    first = {step: torch.randn(shape, generator=torch.Generator().manual_seed(7 - step)) for step in (0, -1)}
+    drawn = torch.Generator().manual_seed(9)
+    words = {"prompt_embeds": positive, "negative_prompt_embeds": negative, "image_encoder_hidden_states": tokens}
+    ours = seesr(
+        image,
+        noise=lambda step: first[step] if step in first else torch.randn(shape, generator=drawn),
+        num_inference_steps=steps,
+        output_type="latent",
+        **words,
+    ).images
+
+    scheduler, generator = DDPMScheduler.from_config(pipeline.scheduler.config), torch.Generator().manual_seed(9)
+    scheduler.set_timesteps(steps)
+    posterior = pipeline.vae.encode(image * 2 - 1).latent_dist
+    latents = (posterior.mean + posterior.std * first[-1]) * pipeline.vae.config.scaling_factor
+    latents = scheduler.add_noise(latents, first[0], torch.tensor([999]))
+    twice = {"encoder_hidden_states": torch.cat([negative, positive])}
+    twice["image_encoder_hidden_states"] = torch.cat([tokens] * 2)
+    for timestep in scheduler.timesteps:
+        both = torch.cat([latents] * 2)
+        control = pipeline.controlnet(both, timestep, controlnet_cond=torch.cat([image] * 2), **twice)
+        residuals = {"down_block_additional_residuals": control.down_block_res_samples}
+        residuals["mid_block_additional_residual"] = control.mid_block_res_sample
+        without, within = pipeline.unet(both, timestep, **twice, **residuals).chunk(2)
+        guided = without + 5.5 * (within - without)
+        latents = scheduler.step(guided, timestep, latents, generator=generator).prev_sample
+    agrees(ours, latents)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import faithful_files
-from addsr.checkpoints.hashes import HASHES, file_sha256
+from addsr.checkpoints.hashes import HASHES, file_sha256, sums
 from addsr.checkpoints.published import ModelFiles
 from addsr.checkpoints.reading import read_tensors
 from addsr.errors import OutputError
@@ -53,9 +53,7 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
         save_pipeline(pipeline, part)
         for name, path in faithful_files(files).items():
             save_file(read_tensors(path, dtype), part / name / path.name)
-        weights = sorted(path for path in part.rglob("*.safetensors"))
-        hashes = {path.relative_to(part).as_posix(): file_sha256(path) for path in weights}
-        (part / HASHES).write_text("".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
+        (part / HASHES).write_text(sums(part, file_sha256), encoding="utf-8")
         (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
         part.rename(out)
     except (OSError, SafetensorError) as error:

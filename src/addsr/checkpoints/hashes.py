@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,19 +21,35 @@ def weights_sha256(files: ModelFiles) -> str:
     """
     lora = files.parts.get("lora")
     added = b"" if lora is None else file_sha256(lora).encode()  # whatever the file is called and wherever it lies
+    memory = _Memory()
     if (files.folder / HASHES).is_file():
-        return hashlib.sha256((files.folder / HASHES).read_bytes() + added).hexdigest()
+        text = _stated(files.folder) or sums(files.folder, memory.sha256)
+        memory.save()
+        return hashlib.sha256(text.encode() + added).hexdigest()
     paths = set[Path]()
     places = [place for part, place in files.parts.items() if part != "lora"]
     for place in (*places, *([] if files.overlay is None else [files.overlay])):
         found = [place] if place.is_file() else place.rglob("*")
         paths |= {path for path in found if path.suffix in WEIGHTS and path.is_file()}
-    memory = _Memory()
     digest = hashlib.sha256(added)
     for path in sorted(paths, key=lambda path: path.parts[-2:]):
         digest.update(f"{'/'.join(path.parts[-2:])} {memory.sha256(path)}\n".encode())
     memory.save()
     return digest.hexdigest()
+
+
+def sums(folder: Path, sha256: Callable[[Path], str]) -> str:
+    """The text of a converted model's file of hashes."""
+    weights = sorted(folder.rglob("*.safetensors"))
+    return "".join(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in weights)
+
+
+def _stated(folder: Path) -> str:
+    """That file's text, or nothing where weights are newer than it: they may have been changed."""
+    written = (folder / HASHES).stat().st_mtime_ns
+    if any(path.stat().st_mtime_ns > written for path in folder.rglob("*.safetensors")):
+        return ""
+    return (folder / HASHES).read_text(encoding="utf-8")
 
 
 def file_sha256(path: Path) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 from addsr.checkpoints.catalogue import cached_folders, read_catalogue
 from addsr.checkpoints.hub_cache import cached_snapshot
 from addsr.checkpoints.reading import read_json
+from addsr.diffusion.restorer import START_POINTS
 from addsr.errors import ModelError
+from addsr.image.color import COLOR_FIXES
 
 KINDS = ("addsr", "seesr", "seesr-turbo")
 PIPELINES = {"AddSRPipeline": "addsr", "SeeSRPipeline": "ancestral", "D3SRPipeline": "d3sr"}  # and their samplers
@@ -17,7 +19,9 @@ DAPE_FILES = ("DAPE.safetensors", "DAPE.pth")
 BASE_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base", "sd2-base", "sd2.1-base")  # names of neighbours
 
-# The released inference; the paper's PSR weight is 0.5, see docs/published.md
+MOST = 10_000.0  # of a number without a limit of its own
+
+# The released inference; of its two PSR weights the one that its command states, see docs/published.md
 DEFAULTS: dict[str, dict[str, Any]] = {
     "addsr": {"num_inference_steps": 4, "psr_weight": 0.5, "guidance_scale": 1.0},
     "seesr": {"num_inference_steps": 50, "psr_weight": 0.0, "guidance_scale": 5.5},
@@ -61,6 +65,9 @@ class Beside:
         ram, dape: files.
         catalogue: file with mirrors.
         lora: file with D³SR's adapters, for Stable Diffusion's folder.
+
+    Raises:
+        ModelError: for an unknown kind.
     """
 
     kind: str | None = None
@@ -70,10 +77,20 @@ class Beside:
     catalogue: Path | None = None
     lora: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.kind is not None and self.kind not in KINDS:
+            raise ModelError(f"unknown kind of model {self.kind!r}; expected one of {', '.join(KINDS)}")
+
 
 def is_published(folder: Path) -> bool:
     """Whether a folder is as AddSR and SeeSR publish their networks."""
     return all((folder / part / "config.json").is_file() for part in ("unet", "controlnet"))
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a folder is one that we wrote; a base that was copied into a published model's folder brings an index too."""
+    index = folder / "model_index.json"
+    return index.is_file() and (not is_published(folder) or read_json(index).get("_class_name") in PIPELINES)
 
 
 def is_stable_diffusion(folder: Path) -> bool:
@@ -124,12 +141,13 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
         ModelError: if a part is missing; the message says where it was looked for.
     """
     beside = beside or Beside()
-    if beside.kind is not None and beside.kind not in KINDS:
-        raise ModelError(f"unknown kind of model {beside.kind!r}; expected one of {', '.join(KINDS)}")
     if beside.lora is not None:
         return _with_adapters(folder, beside.lora)
     check_holds_model(folder)
-    if (folder / "model_index.json").is_file():
+    if is_own(folder):
+        for word in ("kind", "base", "ram", "dape"):
+            if getattr(beside, word) is not None:
+                raise ModelError(f"{folder}: holds all its parts, so --{word} has no effect")
         return _own(folder)
     kind = beside.kind or _kind(folder, name)
     turbo = kind == "seesr-turbo"
@@ -164,10 +182,12 @@ def locate_tagger(folder: Path, beside: Beside) -> tuple[Path, Path]:
 
 
 def _kind(folder: Path, name: str) -> str:
-    """`seesr` where the folder, what the user called it, or its repository in the hub cache says so and not AddSR."""
+    """`seesr` where the folder, what the user called it, or its repository in the hub cache says so and not AddSR. Only the
+    last part of a path or hub id counts: models/seesr/checkpoint may hold anything.
+    """
     place = folder.resolve()
-    names = [place.name, name, place.parent.parent.name if place.parent.name == "snapshots" else ""]
-    words = " ".join(names).lower()
+    repository = place.parent.parent.name.split("--")[-1] if place.parent.name == "snapshots" else ""
+    words = " ".join([place.name, Path(name).name, repository]).lower()
     return "seesr" if "seesr" in words and "addsr" not in place.name.lower() else "addsr"
 
 
@@ -192,8 +212,16 @@ def _own(folder: Path) -> ModelFiles:
     defaults = {name: index[name] for name in (*names, "guidance_scale", "released_overlap") if name in index}
     kinds: dict[str, type | tuple[type, ...]] = {"start_point": str, "color_fix": str}
     kinds |= {"num_inference_steps": int, "released_overlap": int, "one_step_timestep": int}
+    steps = 4 if PIPELINES[pipeline] == "addsr" else 999
+    allowed: dict[str, Any] = {"start_point": START_POINTS, "color_fix": COLOR_FIXES}
+    limits = {"psr_weight": 1.0, "num_inference_steps": steps, "one_step_timestep": 999}
     for name, value in defaults.items():
-        if not isinstance(value, kinds.get(name, (int, float))) or isinstance(value, bool):
+        right = isinstance(value, kinds.get(name, (int, float))) and not isinstance(value, bool)
+        if right and name in allowed:
+            right = value in allowed[name]
+        elif right:
+            right = int(name == "num_inference_steps") <= value <= limits.get(name, MOST)
+        if not right:
             raise ModelError(f"{folder}: {name} in model_index.json is {value!r}")
     if pipeline == "D3SRPipeline":
         defaults["num_inference_steps"] = 1
@@ -224,7 +252,7 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
     places = [*([] if turbo else [folder]), *neighbours]
     misfits = []
     for place in (*places, *cached_folders(names, read_catalogue(beside.catalogue))):
-        if all(_is_folder(place / part) for part in wanted):
+        if all(_is_folder(place / part) for part in wanted) and not is_own(place):
             reason = _misfit(place, folder)
             if not reason:
                 return place

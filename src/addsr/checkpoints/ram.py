@@ -1,6 +1,8 @@
 """RAM's and DAPE's released files -> a Tagger."""
 
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +14,64 @@ from addsr.errors import ModelError
 from addsr.models.lora import merge_lora
 from addsr.models.tagger import COMPUTED, Tagger
 
+ADAPTED = re.compile(
+    r"visual_encoder\.layers\.\d+\.blocks\.\d+\.attn\.qkv\.weight"
+    r"|tagging_head\.encoder\.layer\.\d+\.crossattention\.self\.(query|key)\.weight"
+)
 LORA_ALPHA = 1.0  # of DAPE; its rank is 8
 UNUSED = ("tag_encoder.", "text_decoder.")  # RAM's captioner: built by the official code, never run by AddSR
 
 
-def load_released_tagger(ram: Path, dape: Path | None, dtype: torch.dtype | None = None) -> Tagger:
-    """The tagger of `ram_swin_large_14m.pth`, adapted by `DAPE.pth`; its tag list is read from beside them.
+def load_released_tagger(
+    ram: Path, dape: Path | None, dtype: torch.dtype | None = None, lists: Sequence[Path] = ()
+) -> Tagger:
+    """The tagger of `ram_swin_large_14m.pth`, adapted by `DAPE.pth`.
+
+    Args:
+        ram, dape: the files; without DAPE it is plain RAM.
+        dtype: of the weights; None keeps the file's.
+        lists: folders that may have the tag lists, if they do not lie beside the files.
+
+    Warns:
+        UserWarning: for weights in RAM's file that no part of RAM takes. The official code passes over them too.
 
     Raises:
-        ModelError: if a file is damaged, holds code, or does not fit.
+        ModelError: if a file is damaged, holds code, lacks weights, or does not fit.
     """
     plain = released_weights(read_tensors(ram), {}, ram)
     with building(ram, "tagger"), torch.device("meta"):
         tagger = Tagger(**tagger_sizes(plain, ram))
-    weights = plain if dape is None else released_weights(plain, read_tensors(dape), dape)
+    known = tagger.published_keys()
+    if unused := [name for name in plain if name not in known]:
+        more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
+        warnings.warn(f"{ram}: {unused[0]}{more} belongs to no part of RAM and is left out", stacklevel=2)
+        plain = {name: tensor for name, tensor in plain.items() if name in known}
+    weights = plain
+    if dape is not None:
+        adapters = read_tensors(dape)
+        weights = released_weights(plain, adapters, dape)
+        _check_complete(adapters, plain, dape)
     weights = {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in weights.items()}
     tagger.put_published(weights, ram)
-    for folder in (ram.parent, *(() if dape is None else (dape.parent,))):
-        tagger.read_tags(folder)
+    beside = (ram.parent, *(() if dape is None else (dape.parent,)))
+    for folder in (*beside, *lists):
+        if not tagger.tag_names:
+            tagger.read_tags(folder)
     return tagger.eval()
+
+
+def _check_complete(adapters: Mapping[str, torch.Tensor], plain: Mapping[str, torch.Tensor], source: object) -> None:
+    """Whether DAPE adapts all that it adapts in the release.
+
+    Raises:
+        ModelError: if adapters are missing; its details name all of them.
+    """
+    adapted = [name.removesuffix("weight") for name in plain if ADAPTED.fullmatch(name)]
+    missing = [f"{name}lora_{half}" for name in adapted for half in "AB" if f"{name}lora_{half}" not in adapters]
+    if missing:
+        error = ModelError(f"{source}: {len(missing)} adapters are missing, the first of them {missing[0]}")
+        error.details = tuple(f"missing: {name}" for name in missing)
+        raise error
 
 
 def released_weights(

@@ -55,6 +55,8 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torc
     tensors = {str(key): value for key, value in tensors.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise ModelError(f"{path}: holds no weights")
+    if odd := [key for key, value in tensors.items() if value.is_meta or value.layout != torch.strided]:
+        raise ModelError(f"{path}: {odd[0]} is no plain tensor (sparse, or without values)")
     return {key: _converted(value, dtype) for key, value in tensors.items()}
 
 
@@ -92,7 +94,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: is no valid JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: holds no JSON object")

@@ -6,20 +6,28 @@ import torch
 
 from addsr.diffusion.schedule import predict_x0
 
+TIMESTEP_SPACINGS = ("leading", "trailing")
+
 # (latents, timestep) -> prediction
 Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def leading_timesteps(num_inference_steps: int, num_train_timesteps: int = 1000) -> list[int]:
-    """Evenly spaced from high to low, the last one 1, as Stable Diffusion's schedulers have them (981, 961, … 1 of 50).
+def spaced_timesteps(num_inference_steps: int, spacing: str = "leading", num_train_timesteps: int = 1000) -> list[int]:
+    """Evenly spaced from high to low: `leading`, the last one 1, as Stable Diffusion's schedulers have them (981, 961, … 1
+    of 50; 501, 1 of two), or `trailing`, the first one 999, as SD-Turbo's has them (999, 499).
 
     Raises:
-        ValueError: unless 1 <= num_inference_steps <= num_train_timesteps - 1.
+        ValueError: unless 1 <= num_inference_steps <= num_train_timesteps - 1; for another spacing.
     """
+    if spacing not in TIMESTEP_SPACINGS:
+        raise ValueError(f"timestep_spacing is {spacing!r}; it must be one of {', '.join(TIMESTEP_SPACINGS)}")
     if not 1 <= num_inference_steps < num_train_timesteps:
         raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1 to {num_train_timesteps - 1}")
-    spacing = num_train_timesteps // num_inference_steps
-    return [step * spacing + 1 for step in reversed(range(num_inference_steps))]
+    if spacing == "trailing":
+        steps = range(num_inference_steps, 0, -1)
+        return [round(step * num_train_timesteps / num_inference_steps) - 1 for step in steps]
+    spaced = num_train_timesteps // num_inference_steps
+    return [step * spaced + 1 for step in reversed(range(num_inference_steps))]
 
 
 def sample_ancestral(
@@ -44,14 +52,15 @@ def sample_ancestral(
         callback: called after each step with its number and x0; what it returns, if not None, replaces x0.
     """
     spacing = len(alphas_cumprod) // len(timesteps)
-    for step, timestep in enumerate(timesteps):
+    after = [*timesteps[1:], timesteps[-1] - spacing]
+    for step, (timestep, following) in enumerate(zip(timesteps, after, strict=True)):
         x0 = predict_x0(denoise(latents, timestep), latents, timestep, alphas_cumprod, prediction_type)
         if callback is not None:
             replaced = callback(step, x0)
             x0 = x0 if replaced is None else replaced
-        if timestep - spacing < 0:
+        if following < 0:
             return x0
-        abar, abar_next = alphas_cumprod[timestep].double(), alphas_cumprod[timestep - spacing].double()
+        abar, abar_next = alphas_cumprod[timestep].double(), alphas_cumprod[following].double()
         alpha = abar / abar_next
         mean = (abar_next.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - abar_next) * latents) / (1 - abar)
         spread = ((1 - abar_next) / (1 - abar) * (1 - alpha)).sqrt()

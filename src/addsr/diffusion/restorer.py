@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from addsr.diffusion import one_step
-from addsr.diffusion.ancestral import leading_timesteps, sample_ancestral
+from addsr.diffusion.ancestral import sample_ancestral, spaced_timesteps
 from addsr.diffusion.guidance import guided, is_guided
 from addsr.diffusion.lockstep import InStep, coded_in_step
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
@@ -57,6 +57,7 @@ class Restorer:
         guidance_scale: default of classifier-free guidance; 1 for none.
         one_step_timestep: T_L of D³SR.
         fixed_prompt: FixedPrompt, the text embedding of a model that takes no words.
+        timestep_spacing: of the ancestral sampler's timesteps, see `addsr.diffusion.ancestral`.
         released_overlap: latents that the tiles of the released inference share, for `--compat released`.
     """
 
@@ -75,17 +76,21 @@ class Restorer:
         color_fix: str = "adain",
         sampler: str = "addsr",
         guidance_scale: float = 1.0,
+        timestep_spacing: str = "leading",
         released_overlap: int = 4,
         one_step_timestep: int = one_step.TIMESTEP,
         fixed_prompt: nn.Module | None = None,
     ) -> None:
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler is {sampler!r}; it must be one of {', '.join(SAMPLERS)}")
+        if sampler == "ancestral":
+            spaced_timesteps(1, timestep_spacing)  # known now, not at the first picture
         self.unet, self.vae, self.controlnet, self.image_encoder = unet, vae, controlnet, image_encoder
         self.alphas_cumprod, self.prediction_type = alphas_cumprod, prediction_type
         self.start_point, self.psr_weight = start_point, psr_weight
         self.num_inference_steps, self.color_fix = num_inference_steps, color_fix
         self.sampler, self.guidance_scale, self.released_overlap = sampler, guidance_scale, released_overlap
+        self.timestep_spacing = timestep_spacing
         self.one_step_timestep, self.fixed_prompt = one_step_timestep, fixed_prompt
         self.offload = Offload()
 
@@ -275,7 +280,7 @@ class Restorer:
                 raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1")
             return [self.one_step_timestep]
         if self.sampler == "ancestral":
-            return leading_timesteps(steps, len(self.alphas_cumprod))
+            return spaced_timesteps(steps, self.timestep_spacing, len(self.alphas_cumprod))
         return list(student_timesteps(steps))
 
     def runs(

@@ -5,11 +5,12 @@ x_0 = (x_t - sqrt(1 - abar_t) epsilon) / sqrt(abar_t)                           
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 STUDENT_TIMESTEPS = (999, 749, 499, 249)  # AddSR's four, from noise to picture
+TRAIN_TIMESTEPS = 1000
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -21,17 +22,38 @@ def scaled_linear_alphas_cumprod(
     return torch.cumprod(1 - betas, dim=0)
 
 
-def schedule_from_config(config: Mapping[str, Any]) -> tuple[torch.Tensor, str]:
-    """`alphas_cumprod` and the prediction type of a diffusers scheduler's config.
+class Schedule(NamedTuple):
+    """What a model's noise schedule says.
+
+    Attributes:
+        alphas_cumprod: abar_t for every t.
+        prediction_type: of the U-Net.
+        timestep_spacing: of multi-step sampling, see `addsr.diffusion.ancestral.spaced_timesteps`.
+    """
+
+    alphas_cumprod: torch.Tensor
+    prediction_type: str
+    timestep_spacing: str
+
+
+def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
+    """The schedule of a diffusers scheduler's config.
 
     Raises:
-        ValueError: for a schedule that is not Stable Diffusion's scaled linear one.
+        ValueError: for a schedule that is not Stable Diffusion's scaled linear one, or a value that has no meaning here.
     """
     kind = config.get("beta_schedule")
     if kind != "scaled_linear" or config.get("trained_betas") is not None or config.get("rescale_betas_zero_snr"):
         raise ValueError(f"the noise schedule is {kind!r} or altered; only plain 'scaled_linear' is supported")
-    numbers = {name: config[name] for name in ("num_train_timesteps", "beta_start", "beta_end") if name in config}
-    return scaled_linear_alphas_cumprod(**numbers), config.get("prediction_type", "epsilon")
+    if (count := config.get("num_train_timesteps", TRAIN_TIMESTEPS)) != TRAIN_TIMESTEPS:
+        raise ValueError(f"num_train_timesteps is {count!r}; it must be {TRAIN_TIMESTEPS}")
+    betas = {name: config[name] for name in ("beta_start", "beta_end") if name in config}
+    for name, value in betas.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a number between 0 and 1")
+    if (prediction := config.get("prediction_type", "epsilon")) not in PREDICTION_TYPES:
+        raise ValueError(f"prediction_type is {prediction!r}; it must be one of {', '.join(PREDICTION_TYPES)}")
+    return Schedule(scaled_linear_alphas_cumprod(**betas), prediction, str(config.get("timestep_spacing", "leading")))
 
 
 def student_timesteps(num_inference_steps: int) -> tuple[int, ...]:
@@ -48,13 +70,13 @@ def student_timesteps(num_inference_steps: int) -> tuple[int, ...]:
 def signal_and_noise_rates(
     alphas_cumprod: torch.Tensor, timestep: torch.Tensor | int, like: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """sqrt(abar_t) and sqrt(1 - abar_t), shaped to broadcast over `like` (N, C, H, W), in its dtype.
+    """sqrt(abar_t) and sqrt(1 - abar_t), shaped to broadcast over `like` (N, C, H, W).
 
-    The roots are taken in float32: in half precision 1 - abar_t would lose most of its digits at small t.
+    In float32 at least: in bfloat16 the second would be 0.996 instead of 0.998 at t = 999, which Eq. 4 enlarges by 15.
     """
     abar = alphas_cumprod.to(like.device)[torch.as_tensor(timestep, device=like.device)].float()
-    abar = abar.reshape(-1, *[1] * (like.ndim - 1))
-    return abar.sqrt().to(like.dtype), (1 - abar).sqrt().to(like.dtype)
+    abar = abar.reshape(-1, *[1] * (like.ndim - 1)).to(torch.promote_types(like.dtype, torch.float32))
+    return abar.sqrt(), (1 - abar).sqrt()
 
 
 def add_noise(
@@ -62,7 +84,7 @@ def add_noise(
 ) -> torch.Tensor:
     """Eq. 1: clean latents (N, C, H, W) to timestep t, an int, () or (N,)."""
     signal, spread = signal_and_noise_rates(alphas_cumprod, timestep, latents)
-    return signal * latents + spread * noise
+    return (signal * latents + spread * noise).to(torch.promote_types(latents.dtype, noise.dtype))
 
 
 def predict_x0(
@@ -80,8 +102,9 @@ def predict_x0(
     if prediction_type == "sample":
         return prediction
     signal, spread = signal_and_noise_rates(alphas_cumprod, timestep, latents)
+    dtype = torch.promote_types(latents.dtype, prediction.dtype)
     if prediction_type == "epsilon":
-        return (latents - spread * prediction) / signal
+        return ((latents - spread * prediction) / signal).to(dtype)
     if prediction_type == "v_prediction":
-        return signal * latents - spread * prediction
+        return (signal * latents - spread * prediction).to(dtype)
     raise ValueError(f"unknown prediction_type {prediction_type!r}: expected one of {', '.join(PREDICTION_TYPES)}")

@@ -31,8 +31,8 @@ def conditioning_picture(lr: torch.Tensor, multiple: int, *, released: bool = Fa
 def enlarged_size(height: int, width: int, *, released: bool = False) -> tuple[int, int]:
     """(H, W) of the enlarged picture: four times LR, or more where LR is so small."""
     if released:
-        factor = max(float(MODEL_SCALE), SHORT_SIDE / min(height, width))
-        return round(height * factor), round(width * factor)
+        scale = max(1.0, SHORT_SIDE // MODEL_SCALE / min(height, width))
+        return MODEL_SCALE * int(scale * height), MODEL_SCALE * int(scale * width)
     factor = max(float(MODEL_SCALE), min(SHORT_SIDE / min(height, width), LONG_SIDE / max(height, width)))
     return round(height * factor), round(width * factor)
 
@@ -50,7 +50,8 @@ def _released(lr: torch.Tensor, multiple: int) -> torch.Tensor:
     image = _to_pil(lr)
     short, least = min(image.size), SHORT_SIDE // MODEL_SCALE
     if short < least:
-        image = image.resize((least * image.width // short, least * image.height // short))
+        scale = least / short  # in floating point and cut, as there: 49 pixels become 127, not 128
+        image = image.resize((int(scale * image.width), int(scale * image.height)))
     image = image.resize((image.width * MODEL_SCALE, image.height * MODEL_SCALE))
     return _from_pil(image.resize((image.width // multiple * multiple, image.height // multiple * multiple)))
 

@@ -4,6 +4,7 @@ Recognize Anything (Zhang et al. 2023): a Swin transformer, a projection of its 
 attends to them. Weights keep the published names in files, whatever transformers calls them inside.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -147,7 +148,10 @@ class Tagger(ModelMixin, ConfigMixin):
             ModelError: where the tagger came without its tag list.
         """
         if not self.tag_names:
-            raise ModelError(f"the tagger has no {TAG_FILE}: put the release's own beside its weights, or use no tags")
+            message = (
+                f"the tagger has no {TAG_FILE}: put the release's own, and {THRESHOLD_FILE}, into the model's folder"
+            )
+            raise ModelError(f"{message} or beside RAM's file, or use no tags (--no-tags)")
         thresholds = torch.tensor(self.thresholds, device=tokens.device)
         shown = self.tag_logits(tokens).float().sigmoid() > thresholds
         return [[name for name, on in zip(self.tag_names, row, strict=True) if on] for row in shown.tolist()]
@@ -175,9 +179,17 @@ class Tagger(ModelMixin, ConfigMixin):
             thresholds = [0.68] * len(names)  # RAM's own, where a release has no list
             if (folder / THRESHOLD_FILE).is_file():
                 thresholds = [float(word) for word in (folder / THRESHOLD_FILE).read_text(encoding="utf-8").split()]
+            else:
+                warnings.warn(
+                    f"{folder}: no {THRESHOLD_FILE} beside {TAG_FILE}, so every tag is on from 0.68", stacklevel=2
+                )
             self.set_tags(names, thresholds)
         except (ModelError, OSError, ValueError) as error:
             raise ModelError(f"{folder / TAG_FILE}: {error}") from error
+
+    def published_keys(self) -> set[str]:
+        """Names of the weights that `put_published` takes."""
+        return set(self._names())
 
     def put_published(self, tensors: Mapping[str, torch.Tensor], source: object) -> None:
         """Take merged weights under their published names.

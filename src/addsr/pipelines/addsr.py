@@ -26,7 +26,8 @@ class AddSRPipeline(DiffusionPipeline):
     Args:
         unet: predicts from noisy latents and conditions.
         vae: diffusers' AutoencoderKL or the compact PixelShuffleAutoencoder.
-        scheduler: only its `alphas_cumprod` and `prediction_type` are used (diffusers' DDPM, DDIM, PNDM … alike).
+        scheduler: only its `alphas_cumprod`, `prediction_type` and `timestep_spacing` are used (diffusers' DDPM, DDIM, …
+            alike).
         controlnet: brings the condition picture in; None where the U-Net takes it itself.
         text_encoder, tokenizer: CLIP; None for a model without text cross-attention.
         image_encoder: picture (N, 3, 384, 384), ImageNet-normalised -> tokens (N, L, D); None without them.
@@ -90,6 +91,7 @@ class AddSRPipeline(DiffusionPipeline):
             color_fix=self.config["color_fix"],
             sampler=self.sampler,
             guidance_scale=self.config["guidance_scale"],
+            timestep_spacing=self.scheduler.config.get("timestep_spacing", "leading"),
             released_overlap=self.config["released_overlap"],
         )
 
@@ -133,7 +135,9 @@ class AddSRPipeline(DiffusionPipeline):
             seed: of all noise, which depends on it, the step and the position only.
             positions: (top, left) in latents of each picture within a larger one, for tiles; default (0, 0).
             noise: overrides the seeded noise: called with the step (0 first latents, 1.. later, -1 the VAE's posterior).
-            tiling: cut the networks' evaluations into tiles, for pictures that are too large to run whole.
+            tiling: cut the networks' evaluations into tiles, for pictures that are too large to run whole. The released
+                tiles are `Tiling(96, 4, "gaussian", in_step)`, with `in_step` from `addsr.upscaler.RELEASED_AUTOENCODER`:
+                without it the autoencoder's are feathered.
             prompt_embeds, negative_prompt_embeds, image_encoder_hidden_states: computed beforehand, instead of by the
                 encoders.
             output_type: see RestorationOutput.

@@ -27,6 +27,7 @@ class PromptEncoder:
     def __init__(self, text_encoder: Any, tokenizer: Any, remembered: int = 64) -> None:
         self.text_encoder, self.tokenizer, self._remembered = text_encoder, tokenizer, remembered
         self._known: dict[str, torch.Tensor] = {}
+        self._cut: dict[str, str] = {}  # what to say of a prompt that is cut, each time
 
     def open(self) -> nn.Module:
         """The text encoder."""
@@ -45,8 +46,12 @@ class PromptEncoder:
             text_encoder = self.open()
             encoded |= {prompt: self._encode(prompt, text_encoder) for prompt in unknown}
         self._known |= encoded
+        for prompt in dict.fromkeys(prompts):
+            if prompt in self._cut:
+                warnings.warn(self._cut[prompt], PromptTooLongWarning, stacklevel=3)
         for forgotten in list(self._known)[: -self._remembered]:
             del self._known[forgotten]
+            self._cut.pop(forgotten, None)
         return torch.cat([encoded[prompt] for prompt in prompts])
 
     def _encode(self, prompt: str, text_encoder: Any) -> torch.Tensor:
@@ -55,8 +60,9 @@ class PromptEncoder:
         if len(ids) > length:
             lost = self.tokenizer.decode(ids[length - 1 : -1], skip_special_tokens=True).strip()
             lost = lost if len(lost) <= SHOWN else lost[:SHOWN] + " …"
-            message = f"the prompt has {len(ids)} tokens and the text encoder takes {length}; cut off: {lost!r}"
-            warnings.warn(message, PromptTooLongWarning, stacklevel=4)
+            self._cut[prompt] = (
+                f"the prompt has {len(ids)} tokens and the text encoder takes {length}; cut off: {lost!r}"
+            )
         tokens = self.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         device = next(text_encoder.parameters()).device
         return text_encoder(tokens.input_ids.to(device))[0]

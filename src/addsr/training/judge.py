@@ -52,12 +52,12 @@ def judge_from(source: str) -> Judge:
     if is_sdxl(Path(source)):
         folder = Path(source)
         try:
-            alphas_cumprod, _ = schedule_from_config(read_json(folder / "scheduler" / "scheduler_config.json"))
+            schedule = schedule_from_config(read_json(folder / "scheduler" / "scheduler_config.json"))
         except ValueError as error:
             raise ModelError(f"{folder}: {error}") from error
         encoder = load_sdxl_encoder(folder / "unet", torch.float32)
         vae = load_vae(folder / "vae", torch.float32)
-        return Judge(encoder, vae.requires_grad_(False), alphas_cumprod)
+        return Judge(encoder, vae.requires_grad_(False), schedule.alphas_cumprod)
     model = networks_from(source).restorer
     prompt = model.fixed_prompt
     embeds = None if prompt is None else prompt(1).detach().clone()
