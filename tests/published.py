@@ -80,6 +80,7 @@ def write_base(folder, unet=None):
     }
     CLIPTextModel(CLIPTextConfig(**text_config)).save_pretrained(folder / "text_encoder")
     write_tokenizer(folder / "tokenizer")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
     if unet is None:
         PNDMScheduler(**schedule).save_pretrained(folder / "scheduler")

@@ -10,8 +10,8 @@ from tests.tiny import SCHEDULE
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
-@pytest.mark.parametrize("steps", [2, 4, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("steps", [2, 4, 6, 7, 13, 50])
 def test_agrees_with_diffusers(prediction_type, spacing, steps):
     scheduler = DDPMScheduler(prediction_type=prediction_type, steps_offset=1, timestep_spacing=spacing, **SCHEDULE)
     scheduler.set_timesteps(steps)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from addsr.dial import Dial
 from addsr.diffusion.lockstep import InStep, Lockstep
-from addsr.diffusion.restorer import START_POINTS, Restorer
+from addsr.diffusion.restorer import MOST_STEPS, START_POINTS, Restorer
 from addsr.diffusion.tiled import Tiling
 from addsr.errors import AddSRError, InputImageError
 from addsr.image.color import COLOR_FIXES, fix_color
@@ -94,13 +94,14 @@ class RestoreOptions:
         """Whether a model can do it, of which the sampler is given, and whether it has faithful weights beside its own.
 
         Raises:
-            AddSRError: for a number of steps that it does not have, or fidelity that it cannot choose.
+            AddSRError: for a number of steps that it does not have, fidelity that it cannot choose, or PSR without AddSR's
+                sampler.
         """
         if self.fidelity and not has_faithful:
             raise AddSRError("fidelity cannot be chosen: the model has one set of weights only")
-        if self.psr_weight is not None and sampler != "addsr":
+        if self.psr_weight and sampler != "addsr":
             raise AddSRError("psr_weight has no effect: only AddSR's sampler refines its own prediction; leave it out")
-        most = {"addsr": 4, "ancestral": 999, "d3sr": 1}[sampler]
+        most = MOST_STEPS[sampler]
         if self.steps is not None and not 1 <= self.steps <= most:
             raise AddSRError(f"steps is {self.steps}; it must be {'1' if most == 1 else f'1 to {most}'}")
 

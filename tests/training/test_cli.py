@@ -277,6 +277,8 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "defaults.start_point=foo"], "defaults.start_point is 'foo'"),
         (["--set", "defaults.color_fix=foo"], "defaults.color_fix is 'foo'"),
         (["--set", "defaults.prediction_type=foo"], "defaults.prediction_type is 'foo'"),
+        (["--set", "defaults.num_inference_steps=10"], "defaults.num_inference_steps is 10; it must be 1 to 4"),
+        (["--set", "pairs.degradation.kernel_sizes=[301]"], "kernel_sizes is [301]"),
         (["--set", "defaults.num_inference_steps=many"], "defaults.num_inference_steps is 'many'; it must be int"),
         (["--set", "task.gammas=[1, 2]"], "task.gammas is [1, 2]; it must have 4 values"),
         (["--seed", "-1"], "loop.seed is -1; it must be at least 0"),

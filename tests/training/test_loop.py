@@ -125,11 +125,17 @@ def test_a_loss_of_some_parts_is_the_mean_of_those(folder, lpips_weights, tmp_pa
 
 def test_progress_counts_time_where_time_ends_the_run(tmp_path, capsys):
     with Reporter(tmp_path, 1000, quiet=False, main=True) as reporter:
-        reporter.advance(10, 60, 0.1)
-        reporter.advance(20, 120, 0.2)
+        reporter.advance(10, 60, [0.01, 0.1])
+        reporter.advance(20, 120, [0.02, 0.2])
         reporter.report(20, 120, {"generator/total": 0.5})
     told = capsys.readouterr().err  # no terminal: a line a report
     assert "20/1000 images, 0.2/s, 8 min left total 0.5" in told
+
+
+def test_what_ends_a_run_is_known_by_its_share(folder, lpips_weights, tmp_path):
+    loop = make_loop(folder, lpips_weights, tmp_path, {}, images=100, minutes=10.0, max_minutes=4.0)
+    loop.images, loop.seconds = 25, 300.0
+    assert loop._shares(60.0) == [0.25, 0.5, 0.25]
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing(folder, lpips_weights, tmp_path):

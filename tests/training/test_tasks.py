@@ -157,10 +157,10 @@ def test_steps_on_the_way_are_a_pictures_own(lpips_weights, batch):
     """Alone or in a batch, a picture's later step starts from the same x0."""
     task = student_task(lpips_weights, refine=1, hr_latents=0.0, distillation=0, adversarial=0)
     with torch.no_grad():
-        whole = task._roll_out(batch, moment())
+        whole = task.steps(batch, Draws(0, 0, range(3)), refined=True)
         for place in range(3):
             one = {name: value[place : place + 1] for name, value in batch.items()}
-            alone = task._roll_out(one, Moment(1.0, Draws(0, 0, [place])))
+            alone = task.steps(one, Draws(0, 0, [place]), refined=True)
             assert alone.timestep.tolist() == whole.timestep[place::3].tolist()
             torch.testing.assert_close(alone.pictures, whole.pictures[place::3], atol=1e-4, rtol=1e-4)
 

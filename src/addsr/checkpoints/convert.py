@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import faithful_files
-from addsr.checkpoints.hashes import HASHES, file_sha256, sums
+from addsr.checkpoints.hashes import HASHES, file_sha256, hash_list
 from addsr.checkpoints.published import ModelFiles
 from addsr.checkpoints.reading import read_tensors
 from addsr.errors import OutputError
@@ -53,7 +53,7 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
         save_pipeline(pipeline, part)
         for name, path in faithful_files(files).items():
             save_file(read_tensors(path, dtype), part / name / path.name)
-        (part / HASHES).write_text(sums(part, file_sha256), encoding="utf-8")
+        (part / HASHES).write_text(hash_list(part, file_sha256), encoding="utf-8")
         (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
         part.rename(out)
     except (OSError, SafetensorError) as error:

@@ -14,7 +14,8 @@ WEIGHTS = (".safetensors", ".bin", ".pth")
 
 
 def weights_sha256(files: ModelFiles) -> str:
-    """SHA-256 over the names and contents of all weight files of a model, or over the hashes that came with it.
+    """SHA-256 over the names and contents of all weight files of a model; of a converted one, that of its `SHA256SUMS`,
+    computed anew, as weights may have been changed since.
 
     A Stable-Diffusion-2-size model has nine gigabytes, so the hash of each large file is kept in the user's cache folder
     (`$XDG_CACHE_HOME/addsr`) together with its size and time.
@@ -23,7 +24,7 @@ def weights_sha256(files: ModelFiles) -> str:
     added = b"" if lora is None else file_sha256(lora).encode()  # whatever the file is called and wherever it lies
     memory = _Memory()
     if (files.folder / HASHES).is_file():
-        text = _stated(files.folder) or sums(files.folder, memory.sha256)
+        text = hash_list(files.folder, memory.sha256)
         memory.save()
         return hashlib.sha256(text.encode() + added).hexdigest()
     paths = set[Path]()
@@ -38,18 +39,10 @@ def weights_sha256(files: ModelFiles) -> str:
     return digest.hexdigest()
 
 
-def sums(folder: Path, sha256: Callable[[Path], str]) -> str:
+def hash_list(folder: Path, sha256: Callable[[Path], str]) -> str:
     """The text of a converted model's file of hashes."""
     weights = sorted(folder.rglob("*.safetensors"))
     return "".join(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in weights)
-
-
-def _stated(folder: Path) -> str:
-    """That file's text, or nothing where weights are newer than it: they may have been changed."""
-    written = (folder / HASHES).stat().st_mtime_ns
-    if any(path.stat().st_mtime_ns > written for path in folder.rglob("*.safetensors")):
-        return ""
-    return (folder / HASHES).read_text(encoding="utf-8")
 
 
 def file_sha256(path: Path) -> str:

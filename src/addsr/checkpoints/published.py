@@ -8,7 +8,7 @@ from typing import Any
 from addsr.checkpoints.catalogue import cached_folders, read_catalogue
 from addsr.checkpoints.hub_cache import cached_snapshot
 from addsr.checkpoints.reading import read_json
-from addsr.diffusion.restorer import START_POINTS
+from addsr.diffusion.restorer import MOST_STEPS, START_POINTS
 from addsr.errors import ModelError
 from addsr.image.color import COLOR_FIXES
 
@@ -19,7 +19,7 @@ DAPE_FILES = ("DAPE.safetensors", "DAPE.pth")
 BASE_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base", "sd2-base", "sd2.1-base")  # names of neighbours
 
-MOST = 10_000.0  # of a number without a limit of its own
+HIGHEST = 10_000.0  # that a default may be which has no limit of its own
 
 # The released inference; of its two PSR weights the one that its command states, see docs/published.md
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -88,9 +88,11 @@ def is_published(folder: Path) -> bool:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether a folder is one that we wrote; a base that was copied into a published model's folder brings an index too."""
+    """Whether a folder is one that we wrote. Stable Diffusion's has an index too, and a base that was copied into a
+    published model's folder brings it there.
+    """
     index = folder / "model_index.json"
-    return index.is_file() and (not is_published(folder) or read_json(index).get("_class_name") in PIPELINES)
+    return index.is_file() and read_json(index).get("_class_name") in PIPELINES
 
 
 def is_stable_diffusion(folder: Path) -> bool:
@@ -144,11 +146,12 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
     if beside.lora is not None:
         return _with_adapters(folder, beside.lora)
     check_holds_model(folder)
-    if is_own(folder):
+    if is_own(folder) or not is_published(folder):
+        files = _own(folder)
         for word in ("kind", "base", "ram", "dape"):
             if getattr(beside, word) is not None:
                 raise ModelError(f"{folder}: holds all its parts, so --{word} has no effect")
-        return _own(folder)
+        return files
     kind = beside.kind or _kind(folder, name)
     turbo = kind == "seesr-turbo"
     base = _base(folder, beside, turbo)
@@ -212,7 +215,7 @@ def _own(folder: Path) -> ModelFiles:
     defaults = {name: index[name] for name in (*names, "guidance_scale", "released_overlap") if name in index}
     kinds: dict[str, type | tuple[type, ...]] = {"start_point": str, "color_fix": str}
     kinds |= {"num_inference_steps": int, "released_overlap": int, "one_step_timestep": int}
-    steps = 4 if PIPELINES[pipeline] == "addsr" else 999
+    steps = MOST_STEPS[PIPELINES[pipeline]]
     allowed: dict[str, Any] = {"start_point": START_POINTS, "color_fix": COLOR_FIXES}
     limits = {"psr_weight": 1.0, "num_inference_steps": steps, "one_step_timestep": 999}
     for name, value in defaults.items():
@@ -220,7 +223,7 @@ def _own(folder: Path) -> ModelFiles:
         if right and name in allowed:
             right = value in allowed[name]
         elif right:
-            right = int(name == "num_inference_steps") <= value <= limits.get(name, MOST)
+            right = int(name == "num_inference_steps") <= value <= limits.get(name, HIGHEST)
         if not right:
             raise ModelError(f"{folder}: {name} in model_index.json is {value!r}")
     if pipeline == "D3SRPipeline":
@@ -252,7 +255,7 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
     places = [*([] if turbo else [folder]), *neighbours]
     misfits = []
     for place in (*places, *cached_folders(names, read_catalogue(beside.catalogue))):
-        if all(_is_folder(place / part) for part in wanted) and not is_own(place):
+        if all(_is_folder(place / part) for part in wanted) and not _is_readably_own(place):
             reason = _misfit(place, folder)
             if not reason:
                 return place
@@ -262,6 +265,14 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
         f"{folder}: needs {what} ({', '.join(wanted)}), which is neither in it, nor beside it, nor in the hub cache: "
         f"give its folder with --base, or run addsr download {names[0]}{''.join(misfits)}"
     )
+
+
+def _is_readably_own(folder: Path) -> bool:
+    """A stranger's damaged index is no reason to give up a search."""
+    try:
+        return is_own(folder)
+    except ModelError:
+        return False
 
 
 def _rank(name: str) -> int:

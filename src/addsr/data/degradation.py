@@ -112,8 +112,10 @@ class DegradationSettings:
     final_jpeg_last: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.kernel_sizes or any(size != int(size) or size < 3 or size % 2 == 0 for size in self.kernel_sizes):
-            raise ValueError(f"kernel_sizes is {list(self.kernel_sizes)}; it must hold odd numbers of at least 3")
+        if not self.kernel_sizes or any(
+            size not in range(3, 64, 2) for size in self.kernel_sizes
+        ):  # a crop is 32 or more
+            raise ValueError(f"kernel_sizes is {list(self.kernel_sizes)}; it must hold odd numbers of 3 to 63")
         _check_probabilities("shape_probabilities", self.shape_probabilities, len(SHAPES))
         for name in ("beta_generalized", "beta_plateau"):
             low, high = getattr(self, name)

@@ -64,7 +64,7 @@ def write_pairs(
                 Image.fromarray(to_uint8(picture)).save(out / folder / name)
             rows.append({"name": name, "photo": photo_name, "case": case, "seed": [seed, index, copy]})
     if not rows:
-        raise DataError(f"no usable photo: {len(photos.unreadable)} turned out to be damaged")
+        raise DataError(f"no usable photo: {len(photos.unreadable)} unreadable or damaged")
     part = out / ".manifest.jsonl.part"
     head = {"case": case, "seed": seed, "crop": crop, "degradation": numbers}
     part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))

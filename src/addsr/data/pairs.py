@@ -86,7 +86,7 @@ class RealPairs:
         for hr, lr in self.couples:
             _check_sizes(self.hr.names[hr], self.hr.sizes[hr], self.lr.sizes[lr])
         if not self.couples:
-            raise DataError(f"{folder}: no usable pair, as all of lr is unreadable or too small")
+            raise DataError(f"{folder}: no pair of which both pictures are usable")
 
     def __len__(self) -> int:
         return len(self.couples)

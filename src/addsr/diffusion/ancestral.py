@@ -6,7 +6,7 @@ import torch
 
 from addsr.diffusion.schedule import predict_x0
 
-TIMESTEP_SPACINGS = ("leading", "trailing")
+TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
 
 # (latents, timestep) -> prediction
 Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
@@ -14,7 +14,7 @@ Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
 
 def spaced_timesteps(num_inference_steps: int, spacing: str = "leading", num_train_timesteps: int = 1000) -> list[int]:
     """Evenly spaced from high to low: `leading`, the last one 1, as Stable Diffusion's schedulers have them (981, 961, … 1
-    of 50; 501, 1 of two), or `trailing`, the first one 999, as SD-Turbo's has them (999, 499).
+    of 50; 501, 1 of two), `trailing`, the first one 999, as SD-Turbo's has them (999, 499), or `linspace`, from 999 to 0.
 
     Raises:
         ValueError: unless 1 <= num_inference_steps <= num_train_timesteps - 1; for another spacing.
@@ -26,6 +26,8 @@ def spaced_timesteps(num_inference_steps: int, spacing: str = "leading", num_tra
     if spacing == "trailing":
         steps = range(num_inference_steps, 0, -1)
         return [round(step * num_train_timesteps / num_inference_steps) - 1 for step in steps]
+    if spacing == "linspace":
+        return torch.linspace(0, num_train_timesteps - 1, num_inference_steps).round().int().flip(0).tolist()
     spaced = num_train_timesteps // num_inference_steps
     return [step * spaced + 1 for step in reversed(range(num_inference_steps))]
 
@@ -51,16 +53,14 @@ def sample_ancestral(
         prediction_type: `epsilon`, `v_prediction` or `sample`.
         callback: called after each step with its number and x0; what it returns, if not None, replaces x0.
     """
-    spacing = len(alphas_cumprod) // len(timesteps)
-    after = [*timesteps[1:], timesteps[-1] - spacing]
-    for step, (timestep, following) in enumerate(zip(timesteps, after, strict=True)):
+    for step, timestep in enumerate(timesteps):
         x0 = predict_x0(denoise(latents, timestep), latents, timestep, alphas_cumprod, prediction_type)
         if callback is not None:
             replaced = callback(step, x0)
             x0 = x0 if replaced is None else replaced
-        if following < 0:
+        if step + 1 == len(timesteps):
             return x0
-        abar, abar_next = alphas_cumprod[timestep].double(), alphas_cumprod[following].double()
+        abar, abar_next = alphas_cumprod[timestep].double(), alphas_cumprod[timesteps[step + 1]].double()
         alpha = abar / abar_next
         mean = (abar_next.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - abar_next) * latents) / (1 - abar)
         spread = ((1 - abar_next) / (1 - abar) * (1 - alpha)).sqrt()

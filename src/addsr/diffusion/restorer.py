@@ -24,6 +24,7 @@ from addsr.runtime.offload import Offload
 Noise = Callable[[int], torch.Tensor]
 START_POINTS = ("lr", "noise")
 SAMPLERS = ("addsr", "ancestral", "d3sr")
+MOST_STEPS = {"addsr": 4, "ancestral": 999, "d3sr": 1}
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
             raise ValueError(f"{name} is {value!r}; it must be a number between 0 and 1")
     if (prediction := config.get("prediction_type", "epsilon")) not in PREDICTION_TYPES:
         raise ValueError(f"prediction_type is {prediction!r}; it must be one of {', '.join(PREDICTION_TYPES)}")
-    return Schedule(scaled_linear_alphas_cumprod(**betas), prediction, str(config.get("timestep_spacing", "leading")))
+    return Schedule(scaled_linear_alphas_cumprod(**betas), prediction, str(config.get("timestep_spacing") or "leading"))
 
 
 def student_timesteps(num_inference_steps: int) -> tuple[int, ...]:

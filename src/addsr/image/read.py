@@ -73,10 +73,15 @@ def opened(data: bytes) -> Image.Image:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) after the turn that its EXIF asks for, from the header alone."""
-    turned = "exif" in image.info or image.format == "TIFF"  # else Pillow would decode a PNG to look for it
+    """(width, height) after the turn that its EXIF asks for, from the header alone (a TIFF's size has it already)."""
     width, height = image.size
-    return (height, width) if turned and image.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
+    if image.format == "TIFF" or "exif" not in image.info:  # without, Pillow would decode a PNG to look for it
+        return width, height
+    try:
+        turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+    except Exception:  # odd EXIF is no reason to leave a photo out
+        turned = False
+    return (height, width) if turned else (width, height)
 
 
 def read_pil(image: Image.Image, name: str = "the picture") -> Picture:

@@ -91,7 +91,7 @@ class AddSRPipeline(DiffusionPipeline):
             color_fix=self.config["color_fix"],
             sampler=self.sampler,
             guidance_scale=self.config["guidance_scale"],
-            timestep_spacing=self.scheduler.config.get("timestep_spacing", "leading"),
+            timestep_spacing=self.scheduler.config.get("timestep_spacing") or "leading",
             released_overlap=self.config["released_overlap"],
         )
 

@@ -158,7 +158,6 @@ class Loop:
                 for group in self.optimizers[name].param_groups:
                     group["betas"] = player.betas or self.settings.betas
                     group["weight_decay"] = self.settings.weight_decay
-        self.reporter.rewind(self.images)
         return self.images
 
     def run(self) -> bool:
@@ -171,6 +170,7 @@ class Loop:
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         saved = self.images
+        self.reporter.rewind(self.images)
         with self.reporter:
             for parts in self._iterations():
                 progress = self.images / settings.images
@@ -188,8 +188,7 @@ class Loop:
                 stop = done or 0 < settings.max_minutes <= spent / 60
                 if settings.minutes or settings.max_minutes:
                     stop = self._agreed(stop)  # the clocks of the processes differ
-                ended = max(self.images / settings.images, self._share_of_time(spent))
-                self.reporter.advance(self.images, spent, ended)
+                self.reporter.advance(self.images, spent, self._shares(spent))
                 if self._due(settings.report) or stop:
                     means = {name: sums[name] / counts[name] for name in sums}
                     self.reporter.report(self.images, self.seconds, means)
@@ -204,11 +203,12 @@ class Loop:
                 self.save()
         return True
 
-    def _share_of_time(self, spent: float) -> float:
-        """How much of the time there is has passed, 0..1: of the run's, or of what it may take before it is broken off."""
+    def _shares(self, spent: float) -> list[float]:
+        """How much is over, 0..1, of what ends the run or breaks it off: images, `minutes` and `max_minutes`."""
         settings = self.settings
-        whole = self.seconds / 60 / settings.minutes if settings.minutes else 0.0
-        return max(whole, spent / 60 / settings.max_minutes if settings.max_minutes else 0.0)
+        shares = [self.images / settings.images]
+        shares += [self.seconds / 60 / settings.minutes] if settings.minutes else []
+        return shares + ([spent / 60 / settings.max_minutes] if settings.max_minutes else [])
 
     def step(self, parts: list[Batch], progress: float) -> dict[str, float]:
         """One update of every player from the accumulated parts of a batch: the scalars that the task named."""

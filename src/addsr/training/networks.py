@@ -13,7 +13,7 @@ from torch import nn
 
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
-from addsr.diffusion.restorer import SAMPLERS, START_POINTS, Restorer
+from addsr.diffusion.restorer import MOST_STEPS, SAMPLERS, START_POINTS, Restorer
 from addsr.diffusion.schedule import PREDICTION_TYPES, scaled_linear_alphas_cumprod
 from addsr.errors import TrainingError
 from addsr.image.color import COLOR_FIXES
@@ -134,7 +134,7 @@ class DefaultSettings:
         one_of("defaults.color_fix", self.color_fix, COLOR_FIXES)
         one_of("defaults.sampler", self.sampler, SAMPLERS)
         ranged("defaults.psr_weight", self.psr_weight, 0, 1)
-        ranged("defaults.num_inference_steps", self.num_inference_steps, 1, 999)
+        ranged("defaults.num_inference_steps", self.num_inference_steps, 1, MOST_STEPS[self.sampler])
         ranged("defaults.one_step_timestep", self.one_step_timestep, 0, 999)
         ranged("defaults.guidance_scale", self.guidance_scale, 0, None)
 
@@ -284,7 +284,8 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
         if faithful is not None:
             _save_faithful(network, getattr(faithful.restorer, name), part / name)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-    scheduler = DDPMScheduler.from_config(betas | {"prediction_type": restorer.prediction_type})
+    kinds = {"prediction_type": restorer.prediction_type, "timestep_spacing": restorer.timestep_spacing}
+    scheduler = DDPMScheduler.from_config(betas | kinds)
     text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
     save_pipeline(pipeline_of(restorer, scheduler, text_encoder, tokenizer), part)
     shutil.rmtree(out, ignore_errors=True)

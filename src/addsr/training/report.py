@@ -1,6 +1,7 @@
 """What a run tells while it goes on: `stats.jsonl`, TensorBoard where it is installed, progress on stderr."""
 
 import json
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,7 @@ class Reporter:
     def __init__(self, out: Path, images: int, *, quiet: bool, main: bool) -> None:
         self.out, self.images, self.quiet, self.main = out, images, quiet or not main, main
         self._resumed = 0  # images
-        self._first: tuple[int, float, float] | None = None  # images, seconds and share of the run at the first update
+        self._first: tuple[int, float, Sequence[float]] | None = None  # what the first update was told
         self._pace = ""
         self._losses = ""
         self._progress: Any = None
@@ -52,25 +53,25 @@ class Reporter:
         if self._board is not None:
             self._board.close()
 
-    def advance(self, images: int, seconds: float, share: float) -> None:
+    def advance(self, images: int, seconds: float, shares: Sequence[float]) -> None:
         """The clock went on.
 
         Args:
             images: seen in all.
             seconds: since this process began.
-            share: of the run that is over, 0..1, be it by images or by time.
+            shares: how much is over, 0..1, of each thing that may end the run first.
         """
         if self._progress is None:
             return
         if self._first is None:
-            self._first = (images, seconds, share)
-        first_images, first_seconds, first_share = self._first
+            self._first = (images, seconds, shares)
+        first_images, first_seconds, first_shares = self._first
         self._pace = f"{images}/{self.images} images"
-        if seconds > first_seconds and share > first_share:
-            speed = (images - first_images) / (seconds - first_seconds)
-            left = (seconds - first_seconds) / (share - first_share) * max(0.0, 1 - share)
-            self._pace += f", {speed:.1f}/s, {_duration(left)} left"
-        self._progress.update(self._bar, completed=share, description=f"{self._pace} {self._losses}")
+        if (passed := seconds - first_seconds) > 0:
+            moved = [(share, share - first) for share, first in zip(shares, first_shares, strict=True) if share > first]
+            left = min((max(0.0, 1 - share) * passed / way for share, way in moved), default=0.0)
+            self._pace += f", {(images - first_images) / passed:.1f}/s, {_duration(left)} left"
+        self._progress.update(self._bar, completed=max(shares), description=f"{self._pace} {self._losses}")
 
     def rewind(self, images: int) -> None:
         """Drop the rows after a checkpoint that a resumed run starts from: it will write them again."""

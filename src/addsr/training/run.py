@@ -1,6 +1,6 @@
 """A training run from its config: data, networks, task and loop put together."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from addsr.training.networks import (
     same_autoencoder,
     save_model,
 )
+from addsr.training.notices import check_words, left_out, notices
 from addsr.training.pca import start_from_components, start_from_condition
 from addsr.training.task import Task
 from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
@@ -46,10 +47,6 @@ MAP_CROPS = 16  # whose latents say how one autoencoder's become another's
 COMPONENT_CROPS = 256  # crops whose patches give the principal components
 HELD_CROP = 256  # pixels at most
 HELD_PAIRS = 16
-LEFT_OUT = {"unreadable": "unreadable", "too_small": "smaller than the crop"}
-ONLY_FOR = {
-    "teacher": ("student",), "dino": ("student",), "dinov2": ("student",), "discriminator": ("d3sr",), "dists": ("d3sr",),
-}  # fmt: skip
 HELD_STEPS = {"addsr": (1, 4), "ancestral": (10,), "d3sr": (1,)}  # by sampler
 
 
@@ -126,20 +123,22 @@ def train(
         raise TrainingError(f"{out}: holds a run already; go on with --resume, or take another folder")
     torch.manual_seed(loop_settings.seed)
 
-    _check_words(config)
+    if not resume:
+        check_words(config)
     memory = pair_settings.memory // (bool(sources.data) + (sources.pairs is not None) or 1)
     photos = Photos(sources.data, pair_settings.crop, memory, without=out) if sources.data else None
     real = None if sources.pairs is None else RealPairs(sources.pairs, pair_settings.crop, memory)
     pairs = Pairs(photos, pair_settings, loop_settings.seed, loop_settings.images, real=real)
     lpips = None if sources.lpips is None else SqueezeLPIPS(sources.lpips)
 
-    networks = _networks(config, pairs, resumed=resume and latest_checkpoint(out) is not None)
+    resumed = resume and latest_checkpoint(out) is not None
+    networks = _networks(config, pairs, resumed=resumed)
     faithful = _faithful(config, networks)
     accelerator = make_accelerator(loop_settings.precision)
     networks.to(accelerator.device)
     if lpips is not None:
         lpips.to(accelerator.device)
-    task = _task(config, networks, sources, lpips, pairs, accelerator.device)
+    task = _task(config, networks, sources, lpips, pairs, accelerator.device, resumed=resumed)
     _keep_fresh(task, networks, config)
 
     held = Pairs(photos, pair_settings, loop_settings.seed + 1, HELD_PAIRS, held_out=True, real=real)
@@ -155,44 +154,15 @@ def train(
     if accelerator.is_main_process:  # only a config that fits the checkpoint replaces the one that is there
         lasting = {name: value for name, value in config.get("loop", {}).items() if name != "max_minutes"}
         write_run_config(out, config | {"loop": lasting})
-        for line in _notices(config, _left_out(photos, real), sources):
+        for line in notices(config, left_out(photos, real)):
             notice(line)
     finished = loop.run()
     model = out / "model"
     checkpoint = latest_checkpoint(out)
     if accelerator.is_main_process and checkpoint is not None:
         save_model(networks, checkpoint, model, faithful)
-    left_out = _left_out(photos, real)
     damaged = sorted(loop.damaged | check.damaged)
-    return Outcome(loop.images, finished, model, left_out["unreadable"], left_out["too_small"], damaged)
-
-
-def _left_out(photos: Photos | None, real: RealPairs | None) -> dict[str, list[str]]:
-    """Names of the photos that cannot be trained on, by why."""
-    read = [source for source in (photos, *([] if real is None else [real.hr, real.lr])) if source is not None]
-    return {why: [name for source in read for name in getattr(source, why)] for why in LEFT_OUT}
-
-
-def _notices(config: dict[str, Any], left_out: dict[str, list[str]], sources: Sources) -> Iterator[str]:
-    """What a user may not expect of this run."""
-    for why, names in left_out.items():
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            yield f"left out, {LEFT_OUT[why]}: {names[0]}{more}"
-    task = config.get("task", {})
-    if task.get("discriminator") == "dino" and task.get("adversarial") and sources.dinov2 is None:
-        yield "the discriminator does not see LR: --dinov2 FOLDER would condition it, as in the paper"
-
-
-def _check_words(config: dict[str, Any]) -> None:
-    """Raises TrainingError for something given that this kind of task has no use for."""
-    kind = config.get("task", {}).get("kind", "student")
-    given = {**config.get("sources", {}), **config}
-    for name, kinds in ONLY_FOR.items():
-        if given.get(name) is not None and kind not in kinds:
-            raise TrainingError(
-                f"--{name} has no effect, as the run is of task.kind {kind} and not {' or '.join(kinds)}"
-            )
+    return Outcome(loop.images, finished, model, damaged=damaged, **left_out(photos, real))
 
 
 def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Networks:
@@ -233,6 +203,8 @@ def _task(
     lpips: SqueezeLPIPS | None,
     pairs: Pairs,
     device: torch.device,
+    *,
+    resumed: bool,
 ) -> Task:
     table = dict(config.get("task", {}))
     kind = table.pop("kind", "student")
@@ -254,7 +226,7 @@ def _task(
         )
     teacher = None
     if settings.distillation:
-        teacher = _teacher(config, networks)
+        teacher = _teacher(config, networks, resumed=resumed)
         teacher.restorer.to(device)
     discriminator = _discriminator(settings, sources, lpips) if settings.adversarial else None
     return StudentTask(
@@ -327,13 +299,13 @@ def _latent_discriminator(
     return DiffusionDiscriminator(encoder, judge.alphas_cumprod, judge.prompt_embeds, settings.highest, latent_map)
 
 
-def _teacher(config: dict[str, Any], student: Networks) -> Networks:
-    """A diffusion model over all timesteps, in the student's latents."""
+def _teacher(config: dict[str, Any], student: Networks, *, resumed: bool) -> Networks:
+    """A diffusion model over all timesteps, in the student's latents; a resumed run has yet to read its own autoencoder."""
     if (source := config.get("teacher")) is None:
         message = "task.distillation needs a teacher: give --teacher a model or run trained on all timesteps"
         raise TrainingError(f"{message}, such as addsr train compact-teacher leaves")
     teacher = networks_from(source)
-    if not same_autoencoder(student.restorer.vae, teacher.restorer.vae):
+    if not resumed and not same_autoencoder(student.restorer.vae, teacher.restorer.vae):
         raise TrainingError(
             f"{source}: the teacher's autoencoder is not the student's, so their latents differ; "
             f"train it from the same model, or start the student from it: --init {source}"

@@ -1,8 +1,6 @@
 """Task: AddSR's student for the four timesteps. Reconstruction, distillation from a teacher and an adversary, each a switch.
 
-The first step starts at t = 999 under the LR picture. A share of the batches then trains a later step too, reached as
-inference reaches it (AddSR, section 3.3): step by step the student's own x0 is noised to the next timestep, under its own
-picture mixed with LR, in [0, 1]. Only the first and the last step have gradients, and the losses see their pictures.
+A share of the batches trains a later step beside the first (see `rollout`), and the losses see both steps' pictures.
 """
 
 from collections.abc import Sequence
@@ -14,16 +12,17 @@ from torch import nn
 
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, predict_x0
+from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise
 from addsr.errors import TrainingError
 from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced, shifted_lpips
-from addsr.training.context import Context, TextEncoder, context_of
+from addsr.training.context import TextEncoder, context_of
 from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player
+from addsr.training.tasks.rollout import Rollout, StudentSteps, latent_noise, predict_picture
 from addsr.training.trainable import trained_networks
 
 
@@ -120,26 +119,6 @@ class StudentSettings:
         ranged("task.teacher_timesteps", self.teacher_timesteps, 1, None)
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """The steps of a batch that have gradients; the later step's pictures, where it was taken, follow the first's.
-
-    Attributes:
-        timestep: (M,) of each prediction.
-        x0: latents (M, C, h, w).
-        pictures: (M, 3, H, W) in about [0, 1]; not clamped, as that would kill the gradient outside.
-        hr, lr: (M, 3, H, W) in [0, 1].
-        prompts: M of them, some emptied; the teacher gets the same.
-    """
-
-    timestep: torch.Tensor
-    x0: torch.Tensor
-    pictures: torch.Tensor
-    hr: torch.Tensor
-    lr: torch.Tensor
-    prompts: Sequence[str]
-
-
 @dataclass
 class StudentTask:
     """The generator's player trains the student, the discriminator's the discriminator.
@@ -172,6 +151,12 @@ class StudentTask:
             self.networks["discriminator"] = self.discriminator
         self._judged: Rollout | None = None  # what the discriminator's turn looks at
 
+    @property
+    def steps(self) -> StudentSteps:
+        """The student's steps under the settings."""
+        settings = self.settings
+        return StudentSteps(self.student, settings.psr, settings.hr_latents, settings.null_text, self.encode_text)
+
     def players(self) -> dict[str, Player]:
         players = {"generator": Player(self._trained)}
         if self.discriminator is not None:
@@ -182,7 +167,8 @@ class StudentTask:
     def losses(self, player: str, batch: Batch, moment: Moment) -> dict[str, torch.Tensor] | None:
         if player == "discriminator":
             return self._discriminator_losses(moment)
-        rollout = self._roll_out(batch, moment)
+        refined = moment.progress >= self.settings.refine_from and moment.draws.shared_uniform() < self.settings.refine
+        rollout = self.steps(batch, moment.draws, refined=refined)
         losses = self._reconstruction(rollout, moment)
         if self.settings.distillation:
             losses["distillation"] = self._distillation(rollout, moment.draws)
@@ -194,93 +180,6 @@ class StudentTask:
             losses["total"] = losses["total"] + self.settings.autoencoder * losses["autoencoder"]
         self._judged = rollout if self._adversary_trains(moment.progress) else None
         return losses
-
-    # --- the student's steps
-
-    def _roll_out(self, batch: Batch, moment: Moment) -> Rollout:
-        student, settings, draws = self.student, self.settings, moment.draws
-        hr, lr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("hr", "lr"))
-        prompts = list(batch.get("prompt", [""] * len(hr)))
-        null = (draws.uniform() < settings.null_text).tolist()
-        prompts = ["" if without else prompt for prompt, without in zip(prompts, null, strict=True)]
-        context = context_of(student, lr, prompts, self.encode_text)
-        with torch.no_grad():
-            hr_latents = self._encode(hr, draws)
-        timestep = torch.full((len(hr),), STUDENT_TIMESTEPS[0], device=hr.device)
-        latents = self._latent_noise(hr, draws)
-        if student.start_point == "lr":
-            with torch.no_grad():
-                latents = add_noise(self._encode(lr, draws), latents, timestep, student.alphas_cumprod)
-        x0, pictures = _predict(student, latents, timestep, lr, context)
-        first = Rollout(timestep, x0, pictures, hr, lr, prompts)
-        refined = moment.progress >= settings.refine_from and draws.shared_uniform() < settings.refine
-        if not refined:
-            return first
-
-        wanted = draws.integers(len(STUDENT_TIMESTEPS) - 1)  # each picture's own later step
-        clean, before = self._steps_before(wanted, first, context, draws)
-        later = torch.tensor(STUDENT_TIMESTEPS[1:], device=hr.device)[wanted]
-        clean = torch.where(draws.uniform(1, 1, 1) < settings.hr_latents, hr_latents, clean)
-        noise, weight = self._latent_noise(hr, draws), draws.uniform(1, 1, 1)
-        x0, pictures = self._later_step(clean, before, later, lr, context, noise, weight)
-        return Rollout(
-            torch.cat([timestep, later]),
-            torch.cat([first.x0, x0]),
-            torch.cat([first.pictures, pictures]),
-            torch.cat([hr, hr]),
-            torch.cat([lr, lr]),
-            prompts * 2,
-        )
-
-    @torch.no_grad()
-    def _steps_before(
-        self, wanted: torch.Tensor, first: Rollout, context: Context, draws: Draws
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """x0 and pictures that each picture's wanted step (of the later ones, from 0) starts from: what the student makes of
-        the steps before, on the pictures that need them.
-        """
-        x0, pictures = first.x0.detach().clone(), first.pictures.detach().clone()
-        for step, timestep in enumerate(STUDENT_TIMESTEPS[1:-1]):
-            noise, weight = self._latent_noise(first.hr, draws), draws.uniform(1, 1, 1)  # of all: the draws are in step
-            on = wanted > step
-            if on.any():
-                timesteps = torch.full((int(on.sum()),), timestep, device=x0.device)
-                x0[on], pictures[on] = self._later_step(
-                    x0[on], pictures[on], timesteps, first.lr[on], context.of(on), noise[on], weight[on]
-                )
-        return x0, pictures
-
-    def _later_step(
-        self,
-        clean: torch.Tensor,
-        pictures: torch.Tensor,
-        timestep: torch.Tensor,
-        lr: torch.Tensor,
-        context: Context,
-        noise: torch.Tensor,
-        weight: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """x0 and pictures of a step at `timestep` (N,) from noised `clean` latents; `weight` mixes `pictures` into LR."""
-        student, condition = self.student, lr
-        latents = add_noise(clean, noise, timestep, student.alphas_cumprod)
-        if self.settings.psr:
-            condition = (weight * pictures.clamp(0, 1) + (1 - weight) * lr).contiguous(
-                memory_format=torch.channels_last
-            )
-            context = Context(context.prompt_embeds, self._tokens(condition))
-        return _predict(student, latents.contiguous(memory_format=torch.channels_last), timestep, condition, context)
-
-    def _encode(self, picture: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return self.student.encode_latents(picture, lambda _step: self._latent_noise(picture, draws))
-
-    def _latent_noise(self, picture: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """As large as the latents of a picture."""
-        factor = self.student.vae_scale_factor
-        return draws.normal(self.student.unet.config["in_channels"], *(side // factor for side in picture.shape[2:]))
-
-    @torch.no_grad()
-    def _tokens(self, picture: torch.Tensor) -> torch.Tensor | None:
-        return None if self.student.image_encoder is None else self.student.encode_image(picture)
 
     # --- losses
 
@@ -305,7 +204,11 @@ class StudentTask:
 
     def _autoencoder(self, hr: torch.Tensor, draws: Draws) -> torch.Tensor:
         """L1 of HR through the autoencoder, with some noise on the latents, of a fourth of the pictures."""
-        keep, spread, noise = draws.uniform() < 0.25, 0.1 * draws.uniform(1, 1, 1), self._latent_noise(hr, draws)
+        keep, spread, noise = (
+            draws.uniform() < 0.25,
+            0.1 * draws.uniform(1, 1, 1),
+            latent_noise(self.student, hr, draws),
+        )
         if not keep.any():
             return hr.new_zeros(())
         vae = self.student.vae
@@ -327,9 +230,9 @@ class StudentTask:
         for _ in range(settings.teacher_timesteps):
             with torch.no_grad():
                 timestep = draws.integers(len(teacher.alphas_cumprod), copies).T.flatten()
-                noise = torch.cat([self._latent_noise(rollout.hr, draws) for _ in range(copies)])
+                noise = torch.cat([latent_noise(self.student, rollout.hr, draws) for _ in range(copies)])
                 latents = add_noise(rollout.x0.detach(), noise, timestep, teacher.alphas_cumprod)
-                _, target = _predict(teacher, latents, timestep, condition, context)
+                _, target = predict_picture(teacher, latents, timestep, condition, context)
             distance = (target.clamp(0, 1) - rollout.pictures).square().mean((1, 2, 3))
             total = total + distance * teacher_weight(timestep, teacher.alphas_cumprod, settings.teacher_weight)
         if settings.timestep_adapting:
@@ -368,12 +271,3 @@ class StudentTask:
 
     def _adversary_trains(self, progress: float) -> bool:
         return self.discriminator is not None and progress >= self.settings.adversarial_from - 0.05
-
-
-def _predict(
-    restorer: Restorer, latents: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor, context: Context
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """x0 and its picture, about [0, 1]."""
-    prediction = restorer.predict(latents, timestep, condition, context.prompt_embeds, context.tokens)
-    x0 = predict_x0(prediction, latents, timestep, restorer.alphas_cumprod, restorer.prediction_type)
-    return x0, restorer.decode_latents(x0).float() / 2 + 0.5

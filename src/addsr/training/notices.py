@@ -1,0 +1,41 @@
+"""What a run tells its user before it begins: photos that are left out, and options that do not do what they seem to."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from addsr.data.pairs import RealPairs
+from addsr.data.photos import Photos
+from addsr.errors import TrainingError
+
+LEFT_OUT = {"unreadable": "unreadable", "too_small": "smaller than the crop"}
+ONLY_FOR = {
+    "teacher": ("student",), "dino": ("student",), "dinov2": ("student",), "discriminator": ("d3sr",), "dists": ("d3sr",),
+}  # fmt: skip
+
+
+def left_out(photos: Photos | None, real: RealPairs | None) -> dict[str, list[str]]:
+    """Names of the photos that cannot be trained on, by why."""
+    read = [source for source in (photos, *([] if real is None else [real.hr, real.lr])) if source is not None]
+    return {why: [name for source in read for name in getattr(source, why)] for why in LEFT_OUT}
+
+
+def notices(config: dict[str, Any], names_left_out: dict[str, list[str]]) -> Iterator[str]:
+    """What a user may not expect of this run."""
+    for why, names in names_left_out.items():
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"left out, {LEFT_OUT[why]}: {names[0]}{more}"
+    task = config.get("task", {})
+    if task.get("discriminator") == "dino" and task.get("adversarial") and "dinov2" not in config.get("sources", {}):
+        yield "the discriminator does not see LR: --dinov2 FOLDER would condition it, as in the paper"
+
+
+def check_words(config: dict[str, Any]) -> None:
+    """Raises TrainingError for something given that this kind of task has no use for."""
+    kind = config.get("task", {}).get("kind", "student")
+    given = {**config.get("sources", {}), **config}
+    for name, kinds in ONLY_FOR.items():
+        if given.get(name) is not None and kind not in kinds:
+            raise TrainingError(
+                f"--{name} has no effect, as the run is of task.kind {kind} and not {' or '.join(kinds)}"
+            )
