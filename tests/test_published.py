@@ -22,6 +22,7 @@ from addsr.pipelines.seesr import SeeSRPipeline
 from addsr.prompts.text import PromptTooLongWarning
 from tests.published import TAGS, UNET, WEIGHTS, write_base, write_published
 
+SCHEDULER = Path("stable-diffusion-2-base", "scheduler", "scheduler_config.json")
 FAST = {"device": "cpu", "precision": "fp32"}
 
 
@@ -242,6 +243,11 @@ def test_malicious_pickles_are_refused_and_not_run(copy, place, zipped, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def rewrite(path, changes):
+    """Change some values of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def damage_missing_key(folder):
     state = load_file(folder / "unet" / WEIGHTS)
     state.pop("conv_in.weight")
@@ -274,8 +280,7 @@ def damage_truncated_pickle(folder):
 
 
 def damage_config(folder):
-    path = folder / "unet" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"act_fn": "gelu"}))
+    rewrite(folder / "unet" / "config.json", {"act_fn": "gelu"})
     return "act_fn is 'gelu'"
 
 
@@ -285,14 +290,13 @@ def damage_config_kind(folder):
 
 
 def damage_config_types(folder):
-    path = folder / "unet" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"mid_block_type": None, "attention_head_dim": 0}))
+    rewrite(folder / "unet" / "config.json", {"mid_block_type": None, "attention_head_dim": 0})
     return "describes no AddSRUNet"
 
 
 def damage_text_config(folder):
     path = folder.parent / "stable-diffusion-2-base" / "text_encoder" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": 0}))
+    rewrite(path, {"num_attention_heads": 0})
     return "describes no CLIP text model"
 
 
@@ -320,8 +324,7 @@ def damage_cut_pickle(folder):
 
 
 def damage_other_base(folder):
-    path = folder.parent / "stable-diffusion-2-base" / "scheduler" / "scheduler_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": "v_prediction"}))
+    rewrite(folder.parent / SCHEDULER, {"prediction_type": "v_prediction"})
     return "needs Stable Diffusion.* as it predicts v_prediction instead of epsilon"
 
 
@@ -375,14 +378,12 @@ def damage_nested_json(folder):
 
 
 def damage_timesteps(folder):
-    path = folder.parent / "stable-diffusion-2-base" / "scheduler" / "scheduler_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_train_timesteps": 500}))
+    rewrite(folder.parent / SCHEDULER, {"num_train_timesteps": 500})
     return "num_train_timesteps is 500; it must be 1000"
 
 
 def damage_betas(folder):
-    path = folder.parent / "stable-diffusion-2-base" / "scheduler" / "scheduler_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"beta_end": "x\ny"}))
+    rewrite(folder.parent / SCHEDULER, {"beta_end": "x\ny"})
     return "beta_end is"
 
 
@@ -476,7 +477,7 @@ def test_parts_of_a_whole_model_cannot_be_named(release, tmp_path):
 def test_defaults_out_of_range_are_refused(release, tmp_path, name, value):
     convert_model(locate(release), tmp_path / "whole")
     index = tmp_path / "whole" / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | {name: value}))
+    rewrite(index, {name: value})
     with pytest.raises(ModelError, match=f"{name} in model_index.json is"):
         locate(tmp_path / "whole")
 

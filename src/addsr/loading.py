@@ -132,10 +132,7 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
     from addsr.checkpoints import stable_diffusion
 
     if part == "image_encoder" and "ram" in files.parts:
-        from addsr.checkpoints.ram import load_released_tagger
-
-        lists = (files.folder, files.folder.absolute().parent)
-        return load_released_tagger(files.parts["ram"], files.parts["dape"], dtype, lists)
+        return _released_tagger(files.folder, files.parts["ram"], files.parts["dape"], dtype)
     if part == "fixed_prompt" and files.sampler == "d3sr" and "text_encoder" in files.parts:
         return _empty_prompt(files, dtype)
     if part not in files.parts:
@@ -173,6 +170,13 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
     raise ModelError(f"{files.folder}: {part} is a {kind}; expected one of {', '.join(known)}")
 
 
+def _released_tagger(folder: Path, ram: Path, dape: Path, dtype: torch.dtype | None) -> Any:
+    """RAM and DAPE of a published model; the tag lists may lie in its folder, or beside that."""
+    from addsr.checkpoints.ram import load_released_tagger
+
+    return load_released_tagger(ram, dape, dtype, (folder, folder.absolute().parent))
+
+
 def load_describer(
     files: ModelFiles, restorer: Restorer, dtype: torch.dtype | None, *, keep: bool = True
 ) -> Describer | None:
@@ -208,10 +212,7 @@ def load_tagger(
     folder, target = find_model(name), choose_device(device)
     dtype = choose_precision(precision, target)
     if is_published(folder) and not is_own(folder):
-        from addsr.checkpoints.ram import load_released_tagger
-
-        released, lists = locate_tagger(folder, beside or Beside()), (folder, folder.absolute().parent)
-        tagger: Any = load_released_tagger(*released, dtype, lists)
+        tagger: Any = _released_tagger(folder, *locate_tagger(folder, beside or Beside()), dtype)
     else:
         tagger = _network(locate(folder, beside), "image_encoder", dtype)
     if tagger is None or not hasattr(tagger, "tags"):

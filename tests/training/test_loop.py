@@ -86,24 +86,16 @@ def test_a_killed_run_goes_on_bit_by_bit(folder, lpips_weights, tmp_path):
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
-def test_reports_after_the_checkpoint_are_written_once(folder, lpips_weights, tmp_path):
-    make_loop(folder, lpips_weights, tmp_path / "run", {}, images=16, save=8, report=4).run()
-    shutil.rmtree(tmp_path / "run" / "checkpoint-000000016")
-    again = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=16, save=8, report=4)
-    assert again.resume() == 8
+# the second was killed before its first checkpoint
+@pytest.mark.parametrize(("images", "kept", "expected"), [(16, 8, [4, 8, 12, 16]), (8, 0, [4, 8])])
+def test_reports_after_the_checkpoint_are_written_once(images, kept, expected, folder, lpips_weights, tmp_path):
+    make_loop(folder, lpips_weights, tmp_path / "run", {}, images=images, save=8, report=4).run()
+    shutil.rmtree(tmp_path / "run" / f"checkpoint-{images:09d}")
+    again = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=images, save=8, report=4)
+    assert again.resume() == kept
     again.run()
     rows = [json.loads(line)["images"] for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
-    assert rows == [4, 8, 12, 16]
-
-
-def test_reports_of_a_run_killed_before_its_first_checkpoint_are_written_once(folder, lpips_weights, tmp_path):
-    make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8, save=8, report=4).run()
-    shutil.rmtree(tmp_path / "run" / "checkpoint-000000008")
-    again = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8, save=8, report=4)
-    assert again.resume() == 0
-    again.run()
-    rows = [json.loads(line)["images"] for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
-    assert rows == [4, 8]
+    assert rows == expected
 
 
 def test_a_loss_of_some_parts_is_the_mean_of_those(folder, lpips_weights, tmp_path):

@@ -99,8 +99,7 @@ def is_stable_diffusion(folder: Path) -> bool:
     """Whether a folder is Stable Diffusion's, in diffusers' layout: no ControlNet, no model of ours."""
     if not all((folder / part).is_dir() for part in (*BASE_PARTS, "unet")) or (folder / "controlnet").is_dir():
         return False
-    index = folder / "model_index.json"
-    return not index.is_file() or read_json(index).get("_class_name") not in PIPELINES
+    return not is_own(folder)
 
 
 def is_sdxl(folder: Path) -> bool:

@@ -85,12 +85,12 @@ def train(
                 f"the U-Net starts afresh, as [unet] says; the other networks are those of {config['init']}", err=True
             )
 
+        from addsr.training.notices import left_out_line
         from addsr.training.run import train as run  # heavy: only once the command is known to make sense
 
         outcome = run(config, out, resume=resume, quiet=False, notice=lambda line: typer.echo(line, err=True))
     if outcome.damaged:
-        more = f" and {len(outcome.damaged) - 1} more" if len(outcome.damaged) > 1 else ""
-        typer.echo(f"left out, damaged: {outcome.damaged[0]}{more}", err=True)
+        typer.echo(left_out_line("damaged", outcome.damaged), err=True)
     state = "finished" if outcome.finished else "stopped, to go on with --resume"
     typer.echo(f"{outcome.images} images, {state}; model: {outcome.model}", err=True)
 

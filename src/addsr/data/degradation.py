@@ -38,6 +38,12 @@ def _check_range(name: str, values: Sequence[float], lowest: float, highest: flo
         raise ValueError(f"{name} is ({low:g}, {high:g}); it must be two numbers of {limits}, the smaller first")
 
 
+def _check_around_one(name: str, values: Range) -> None:
+    low, high = values
+    if not 0 < low <= 1 <= high < np.inf:
+        raise ValueError(f"{name} is ({low:g}, {high:g}); it must be one of 0..1, then one from 1 on")
+
+
 @dataclass(frozen=True)
 class StageSettings:
     """One of the two orders. Sigmas of noise are in levels of 255, JPEG qualities those of libjpeg.
@@ -76,9 +82,7 @@ class StageSettings:
             ("jpeg_quality", 1, 100),
         ):
             _check_range(name, getattr(self, name), lowest, highest)
-        low, high = self.resize_range
-        if not 0 < low <= 1 <= high < np.inf:
-            raise ValueError(f"resize_range is ({low:g}, {high:g}); it must be one of 0..1, then one from 1 on")
+        _check_around_one("resize_range", self.resize_range)
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,7 @@ class DegradationSettings:
             raise ValueError(f"kernel_sizes is {list(self.kernel_sizes)}; it must hold odd numbers of 3 to 63")
         _check_probabilities("shape_probabilities", self.shape_probabilities, len(SHAPES))
         for name in ("beta_generalized", "beta_plateau"):
-            low, high = getattr(self, name)
-            if not 0 < low <= 1 <= high < np.inf:
-                raise ValueError(f"{name} is ({low:g}, {high:g}); it must be one of 0..1, then one from 1 on")
+            _check_around_one(name, getattr(self, name))
         for name in ("sinc_cutoff_small", "sinc_cutoff_large", "final_sinc_cutoff"):
             _check_range(name, getattr(self, name), 0.01, np.pi)
         for name in ("final_sinc_probability", "final_jpeg_last"):

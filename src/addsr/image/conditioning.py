@@ -31,6 +31,7 @@ def conditioning_picture(lr: torch.Tensor, multiple: int, *, released: bool = Fa
 def enlarged_size(height: int, width: int, *, released: bool = False) -> tuple[int, int]:
     """(H, W) of the enlarged picture: four times LR, or more where LR is so small."""
     if released:
+        # in floating point and cut, as there: 49 pixels become 127, not 128
         scale = max(1.0, SHORT_SIDE // MODEL_SCALE / min(height, width))
         return MODEL_SCALE * int(scale * height), MODEL_SCALE * int(scale * width)
     factor = max(float(MODEL_SCALE), min(SHORT_SIDE / min(height, width), LONG_SIDE / max(height, width)))
@@ -48,12 +49,9 @@ def fitted(restored: torch.Tensor, lr: torch.Tensor, *, released: bool = False) 
 
 def _released(lr: torch.Tensor, multiple: int) -> torch.Tensor:
     image = _to_pil(lr)
-    short, least = min(image.size), SHORT_SIDE // MODEL_SCALE
-    if short < least:
-        scale = least / short  # in floating point and cut, as there: 49 pixels become 127, not 128
-        image = image.resize((int(scale * image.width), int(scale * image.height)))
-    image = image.resize((image.width * MODEL_SCALE, image.height * MODEL_SCALE))
-    return _from_pil(image.resize((image.width // multiple * multiple, image.height // multiple * multiple)))
+    height, width = enlarged_size(*lr.shape[1:], released=True)
+    image = image.resize((width // MODEL_SCALE, height // MODEL_SCALE)).resize((width, height))
+    return _from_pil(image.resize((width // multiple * multiple, height // multiple * multiple)))
 
 
 def _to_pil(picture: torch.Tensor) -> Image.Image:

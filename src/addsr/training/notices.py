@@ -1,6 +1,6 @@
 """What a run tells its user before it begins: photos that are left out, and options that do not do what they seem to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from addsr.data.pairs import RealPairs
@@ -19,12 +19,17 @@ def left_out(photos: Photos | None, real: RealPairs | None) -> dict[str, list[st
     return {why: [name for source in read for name in getattr(source, why)] for why in LEFT_OUT}
 
 
+def left_out_line(why: str, names: Sequence[str]) -> str:
+    """Names the first of the photos and counts the others."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"left out, {why}: {names[0]}{more}"
+
+
 def notices(config: dict[str, Any], names_left_out: dict[str, list[str]]) -> Iterator[str]:
     """What a user may not expect of this run."""
     for why, names in names_left_out.items():
         if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            yield f"left out, {LEFT_OUT[why]}: {names[0]}{more}"
+            yield left_out_line(LEFT_OUT[why], names)
     task = config.get("task", {})
     if task.get("discriminator") == "dino" and task.get("adversarial") and "dinov2" not in config.get("sources", {}):
         yield "the discriminator does not see LR: --dinov2 FOLDER would condition it, as in the paper"

@@ -128,6 +128,7 @@ def train(
     memory = pair_settings.memory // (bool(sources.data) + (sources.pairs is not None) or 1)
     photos = Photos(sources.data, pair_settings.crop, memory, without=out) if sources.data else None
     real = None if sources.pairs is None else RealPairs(sources.pairs, pair_settings.crop, memory)
+    names_left_out = left_out(photos, real)
     pairs = Pairs(photos, pair_settings, loop_settings.seed, loop_settings.images, real=real)
     lpips = None if sources.lpips is None else SqueezeLPIPS(sources.lpips)
 
@@ -154,7 +155,7 @@ def train(
     if accelerator.is_main_process:  # only a config that fits the checkpoint replaces the one that is there
         lasting = {name: value for name, value in config.get("loop", {}).items() if name != "max_minutes"}
         write_run_config(out, config | {"loop": lasting})
-        for line in notices(config, left_out(photos, real)):
+        for line in notices(config, names_left_out):
             notice(line)
     finished = loop.run()
     model = out / "model"
@@ -162,7 +163,7 @@ def train(
     if accelerator.is_main_process and checkpoint is not None:
         save_model(networks, checkpoint, model, faithful)
     damaged = sorted(loop.damaged | check.damaged)
-    return Outcome(loop.images, finished, model, damaged=damaged, **left_out(photos, real))
+    return Outcome(loop.images, finished, model, damaged=damaged, **names_left_out)
 
 
 def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Networks:
