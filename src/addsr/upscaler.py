@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from addsr.dial import Dial
+from addsr.diffusion.defaults import misfit
 from addsr.diffusion.lockstep import InStep, Lockstep
-from addsr.diffusion.restorer import MOST_STEPS, START_POINTS, Restorer
+from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.tiled import Tiling
 from addsr.errors import AddSRError, InputImageError
-from addsr.image.color import COLOR_FIXES, fix_color
+from addsr.image.color import fix_color
 from addsr.image.conditioning import MODEL_SCALE, conditioning_picture, enlarged_size, fitted
 from addsr.image.picture import Picture, from_array
 from addsr.image.read import read_picture, read_pil
@@ -75,16 +76,12 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale >= 1):
             raise AddSRError(f"scale is {self.scale:g}; it must be 1 or more")
-        if self.psr_weight is not None and not 0 <= self.psr_weight <= 1:
-            raise AddSRError(f"psr_weight is {self.psr_weight:g}; it must be 0 to 1")
         if self.tile is not None and self.tile < MIN_TILE:
             raise AddSRError(f"tile is {self.tile}; it must be at least {MIN_TILE}")
-        if self.color_fix is not None and self.color_fix not in COLOR_FIXES:
-            raise AddSRError(f"color_fix is {self.color_fix!r}; it must be one of {', '.join(COLOR_FIXES)}")
-        if self.guidance_scale is not None and not (math.isfinite(self.guidance_scale) and self.guidance_scale >= 0):
-            raise AddSRError(f"guidance_scale is {self.guidance_scale:g}; it must be 0 or more")
-        if self.start_point is not None and self.start_point not in START_POINTS:
-            raise AddSRError(f"start_point is {self.start_point!r}; it must be one of {', '.join(START_POINTS)}")
+        for name in ("psr_weight", "color_fix", "guidance_scale", "start_point"):
+            value = getattr(self, name)
+            if value is not None and (must := misfit(name, value)):
+                raise AddSRError(f"{name} is {value!r}; it must be {must}")
         if self.fidelity is not None and not 0 <= self.fidelity <= 1:
             raise AddSRError(f"fidelity is {self.fidelity:g}; it must be 0 to 1")
         if self.compat not in COMPAT:
@@ -101,9 +98,8 @@ class RestoreOptions:
             raise AddSRError("fidelity cannot be chosen: the model has one set of weights only")
         if self.psr_weight and sampler != "addsr":
             raise AddSRError("psr_weight has no effect: only AddSR's sampler refines its own prediction; leave it out")
-        most = MOST_STEPS[sampler]
-        if self.steps is not None and not 1 <= self.steps <= most:
-            raise AddSRError(f"steps is {self.steps}; it must be {'1' if most == 1 else f'1 to {most}'}")
+        if self.steps is not None and (must := misfit("num_inference_steps", self.steps, sampler)):
+            raise AddSRError(f"steps is {self.steps}; it must be {must}")
 
 
 class Upscaler:

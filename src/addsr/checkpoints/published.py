@@ -8,9 +8,8 @@ from typing import Any
 from addsr.checkpoints.catalogue import cached_folders, read_catalogue
 from addsr.checkpoints.hub_cache import cached_snapshot
 from addsr.checkpoints.reading import read_json
-from addsr.diffusion.restorer import MOST_STEPS, START_POINTS
+from addsr.diffusion.defaults import misfit
 from addsr.errors import ModelError
-from addsr.image.color import COLOR_FIXES
 
 KINDS = ("addsr", "seesr", "seesr-turbo")
 PIPELINES = {"AddSRPipeline": "addsr", "SeeSRPipeline": "ancestral", "D3SRPipeline": "d3sr"}  # and their samplers
@@ -18,8 +17,6 @@ RAM_FILES = ("ram_swin_large_14m.safetensors", "ram_swin_large_14m.pth")
 DAPE_FILES = ("DAPE.safetensors", "DAPE.pth")
 BASE_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base", "sd2-base", "sd2.1-base")  # names of neighbours
-
-HIGHEST = 10_000.0  # that a default may be which has no limit of its own
 
 # The released inference; of its two PSR weights the one that its command states, see docs/published.md
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -212,19 +209,9 @@ def _own(folder: Path) -> ModelFiles:
     if absent := [name for name in names if name not in index]:
         raise ModelError(f"{folder}: model_index.json has no {absent[0]}")
     defaults = {name: index[name] for name in (*names, "guidance_scale", "released_overlap") if name in index}
-    kinds: dict[str, type | tuple[type, ...]] = {"start_point": str, "color_fix": str}
-    kinds |= {"num_inference_steps": int, "released_overlap": int, "one_step_timestep": int}
-    steps = MOST_STEPS[PIPELINES[pipeline]]
-    allowed: dict[str, Any] = {"start_point": START_POINTS, "color_fix": COLOR_FIXES}
-    limits = {"psr_weight": 1.0, "num_inference_steps": steps, "one_step_timestep": 999}
     for name, value in defaults.items():
-        right = isinstance(value, kinds.get(name, (int, float))) and not isinstance(value, bool)
-        if right and name in allowed:
-            right = value in allowed[name]
-        elif right:
-            right = int(name == "num_inference_steps") <= value <= limits.get(name, HIGHEST)
-        if not right:
-            raise ModelError(f"{folder}: {name} in model_index.json is {value!r}")
+        if must := misfit(name, value, PIPELINES[pipeline]):
+            raise ModelError(f"{folder}: {name} in model_index.json is {value!r}; it must be {must}")
     if pipeline == "D3SRPipeline":
         defaults["num_inference_steps"] = 1
     return ModelFiles(folder, pipeline, {part: folder / part for part in classes}, defaults, classes=classes)

@@ -11,6 +11,7 @@ from torch import nn
 
 from addsr.diffusion import one_step
 from addsr.diffusion.ancestral import sample_ancestral, spaced_timesteps
+from addsr.diffusion.defaults import misfit
 from addsr.diffusion.guidance import guided, is_guided
 from addsr.diffusion.lockstep import InStep, coded_in_step
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
@@ -22,9 +23,6 @@ from addsr.models.autoencoder_passage import decoding, encoding, posterior_of
 from addsr.runtime.offload import Offload
 
 Noise = Callable[[int], torch.Tensor]
-START_POINTS = ("lr", "noise")
-SAMPLERS = ("addsr", "ancestral", "d3sr")
-MOST_STEPS = {"addsr": 4, "ancestral": 999, "d3sr": 1}
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,8 @@ class Restorer:
         one_step_timestep: int = one_step.TIMESTEP,
         fixed_prompt: nn.Module | None = None,
     ) -> None:
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler is {sampler!r}; it must be one of {', '.join(SAMPLERS)}")
+        if must := misfit("sampler", sampler):
+            raise ValueError(f"sampler is {sampler!r}; it must be {must}")
         if sampler == "ancestral":
             spaced_timesteps(1, timestep_spacing)  # known now, not at the first picture
         self.unet, self.vae, self.controlnet, self.image_encoder = unet, vae, controlnet, image_encoder
@@ -363,10 +361,9 @@ class Restorer:
         multiple = self.vae_scale_factor
         if any(side % multiple for side in lr.shape[-2:]):
             raise ValueError(f"image is {lr.shape[-1]}×{lr.shape[-2]}; its sides must be multiples of {multiple}")
-        if not 0 <= psr_weight <= 1:
-            raise ValueError(f"psr_weight is {psr_weight}; it must be 0 to 1")
-        if start_point not in START_POINTS:
-            raise ValueError(f"start_point is {start_point!r}; it must be one of {', '.join(START_POINTS)}")
+        for name, value in (("psr_weight", psr_weight), ("start_point", start_point)):
+            if must := misfit(name, value):
+                raise ValueError(f"{name} is {value!r}; it must be {must}")
         if positions is not None and len(positions) != len(lr):
             raise ValueError(f"positions has {len(positions)} entries for {len(lr)} pictures")
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
-from addsr.diffusion.restorer import MOST_STEPS, SAMPLERS, START_POINTS, Restorer
-from addsr.diffusion.schedule import PREDICTION_TYPES, scaled_linear_alphas_cumprod
+from addsr.diffusion.defaults import SAMPLERS, misfit
+from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.errors import TrainingError
-from addsr.image.color import COLOR_FIXES
 from addsr.loading import find_model, load_describer, load_restorer
 from addsr.models.adapters import ALPHA, add_lora, has_lora, merge_lora_layers, save_lora
 from addsr.models.autoencoder import PixelShuffleAutoencoder
@@ -27,7 +27,6 @@ from addsr.prompts.text import PromptEncoder
 from addsr.training.checkpoint import latest_checkpoint, read_weights
 from addsr.training.config import make_settings, read_run_config
 from addsr.training.context import TextEncoder
-from addsr.training.settings import one_of, ranged
 
 NETWORKS = ("unet", "controlnet", "vae")
 ROUNDING = 0.005  # of a tensor to bfloat16, relative to its norm; to float16 an eighth of that
@@ -129,14 +128,10 @@ class DefaultSettings:
     guidance_scale: float
 
     def __post_init__(self) -> None:
-        one_of("defaults.prediction_type", self.prediction_type, PREDICTION_TYPES)
-        one_of("defaults.start_point", self.start_point, START_POINTS)
-        one_of("defaults.color_fix", self.color_fix, COLOR_FIXES)
-        one_of("defaults.sampler", self.sampler, SAMPLERS)
-        ranged("defaults.psr_weight", self.psr_weight, 0, 1)
-        ranged("defaults.num_inference_steps", self.num_inference_steps, 1, MOST_STEPS[self.sampler])
-        ranged("defaults.one_step_timestep", self.one_step_timestep, 0, 999)
-        ranged("defaults.guidance_scale", self.guidance_scale, 0, None)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if must := misfit(field.name, value, self.sampler if self.sampler in SAMPLERS else None):
+                raise TrainingError(f"defaults.{field.name} is {value!r}; it must be {must}")
 
 
 def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
