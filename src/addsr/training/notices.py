@@ -6,6 +6,10 @@ from typing import Any
 from addsr.data.pairs import RealPairs
 from addsr.data.photos import Photos
 from addsr.errors import TrainingError
+from addsr.training.tasks.building import TaskSettings
+from addsr.training.tasks.d3sr import D3SRSettings
+from addsr.training.tasks.student import StudentSettings
+from addsr.training.tasks.teacher import TeacherSettings
 
 LEFT_OUT = {"unreadable": "unreadable", "too_small": "smaller than the crop"}
 ONLY_FOR = {
@@ -25,14 +29,40 @@ def left_out_line(why: str, names: Sequence[str]) -> str:
     return f"left out, {why}: {names[0]}{more}"
 
 
-def notices(config: dict[str, Any], names_left_out: dict[str, list[str]]) -> Iterator[str]:
-    """What a user may not expect of this run."""
+def notices(config: dict[str, Any], settings: TaskSettings, names_left_out: dict[str, list[str]]) -> Iterator[str]:
+    """What a user may not expect of a run with these settings of its task."""
     for why, names in names_left_out.items():
         if names:
             yield left_out_line(LEFT_OUT[why], names)
-    task = config.get("task", {})
-    if task.get("discriminator") == "dino" and task.get("adversarial") and "dinov2" not in config.get("sources", {}):
+    given = {**config.get("sources", {}), **config}
+    for name, why in _idle(settings).items():
+        if given.get(name) is not None:
+            yield f"--{name} has no effect, as {why}"
+    if isinstance(settings, StudentSettings) and "dino" not in _idle(settings) and "dinov2" not in given:
         yield "the discriminator does not see LR: --dinov2 FOLDER would condition it, as in the paper"
+
+
+def _idle(settings: TaskSettings) -> dict[str, str]:
+    """Options that a task's settings leave without effect, and why."""
+    idle: dict[str, str] = {}
+    adversary = None  # why there is none of the kind that reads a file
+    if isinstance(settings, TeacherSettings):
+        return idle
+    if not settings.adversarial:
+        adversary = "task.adversarial is 0"
+    elif settings.discriminator not in ("dino", "diffusion"):
+        adversary = f"task.discriminator is {settings.discriminator}"
+    if isinstance(settings, D3SRSettings):
+        if not settings.perceptual.endswith("dists"):
+            idle["dists"] = f"task.perceptual is {settings.perceptual}"
+        options = ("discriminator",)
+    else:
+        if not settings.distillation:
+            idle["teacher"] = "task.distillation is 0"
+        options = ("dino", "dinov2")
+    if adversary is not None:
+        idle |= dict.fromkeys(options, adversary)
+    return idle
 
 
 def check_words(config: dict[str, Any]) -> None:
