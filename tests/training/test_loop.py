@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from addsr.errors import TrainingError
-from addsr.training.checkpoint import latest_checkpoint
+from addsr.training.checkpoint import latest_checkpoint, save_checkpoint
 from addsr.training.loop import LoopSettings, rate_at
 from addsr.training.report import Reporter
 from addsr.training.tasks.student import StudentTask
@@ -84,6 +84,21 @@ def test_a_killed_run_goes_on_bit_by_bit(folder, lpips_weights, tmp_path):
     ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_checkpoint_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    network, synced = torch.nn.Linear(2, 2), set()
+    network.bias.requires_grad_(False)
+
+    def fsync(file: int) -> None:
+        assert not (tmp_path / "checkpoint-000000008").exists()
+        synced.add(os.fstat(file).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save_checkpoint(tmp_path, 8, {"unet": network}, {}, {"unet": torch.optim.AdamW([network.weight])}, {}, keep=1)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in written} == {"unet.safetensors", "optimizers.pt", "state.json"}
+    assert synced == {path.stat().st_ino for path in written}
 
 
 # the second was killed before its first checkpoint

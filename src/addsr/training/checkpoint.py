@@ -1,6 +1,7 @@
 """Checkpoints of a run: folders `checkpoint-IMAGES`, complete or absent, and beside them `frozen`, which never changes."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,8 @@ def save_checkpoint(
     torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
     updates = {name: average.updates for name, average in averages.items()}
     (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
+    for file in part.iterdir():
+        _on_disk(file)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     for old in sorted(_checkpoints(run), key=_images)[:-keep]:
@@ -123,8 +126,15 @@ def _save_frozen(run: Path, networks: Mapping[str, nn.Module], frozen: Mapping[s
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         _save({key: value for key, value in networks[name].state_dict().items() if key in names}, part)
+        _on_disk(part)
         part.rename(target)
 
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({key: value.contiguous().clone() for key, value in tensors.items()}, path)
+
+
+def _on_disk(path: Path) -> None:
+    """Wait until a file is written, or its name may outlive a power cut without its contents."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
