@@ -11,12 +11,12 @@ from addsr.diffusion.defaults import misfit
 @pytest.mark.parametrize(
     ("name", "value", "sampler"),
     [
-        ("psr_weight", 0, None),
-        ("psr_weight", np.float32(0.5), None),
+        ("psr_weight", 0, ""),
+        ("psr_weight", np.float32(0.5), ""),
         ("num_inference_steps", 4, "addsr"),
-        ("num_inference_steps", np.int64(999), None),
-        ("guidance_scale", 5.5, None),
-        ("start_point", "noise", None),
+        ("num_inference_steps", np.int64(999), ""),
+        ("guidance_scale", 5.5, ""),
+        ("start_point", "noise", ""),
     ],
 )
 def test_what_fits(name, value, sampler):
@@ -26,16 +26,16 @@ def test_what_fits(name, value, sampler):
 @pytest.mark.parametrize(
     ("name", "value", "sampler", "must"),
     [
-        ("psr_weight", 1.5, None, "0 to 1"),
-        ("psr_weight", math.nan, None, "0 to 1"),
-        ("psr_weight", True, None, "0 to 1"),
-        ("psr_weight", "0.5", None, "0 to 1"),
-        ("guidance_scale", 10**400, None, "0 to 10000"),
+        ("psr_weight", 1.5, "", "0 to 1"),
+        ("psr_weight", math.nan, "", "0 to 1"),
+        ("psr_weight", True, "", "0 to 1"),
+        ("psr_weight", "0.5", "", "0 to 1"),
+        ("guidance_scale", 10**400, "", "0 to 10000"),
         ("num_inference_steps", 5, "addsr", "1 to 4"),
         ("num_inference_steps", 2.0, "addsr", "1 to 4"),
         ("num_inference_steps", 2, "d3sr", "1"),
-        ("guidance_scale", math.inf, None, "0 to 10000"),
-        ("start_point", ["lr"], None, "one of lr, noise"),
+        ("guidance_scale", math.inf, "", "0 to 10000"),
+        ("start_point", ["lr"], "", "one of lr, noise"),
     ],
 )
 def test_what_does_not_fit(name, value, sampler, must):

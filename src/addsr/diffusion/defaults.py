@@ -7,10 +7,9 @@ from addsr.diffusion.schedule import PREDICTION_TYPES
 from addsr.image.color import COLOR_FIXES
 
 START_POINTS = ("lr", "noise")
-SAMPLERS = ("addsr", "ancestral", "d3sr")
-MOST_STEPS = {"addsr": 4, "ancestral": 999, "d3sr": 1}
+MOST_STEPS = {"addsr": 4, "ancestral": 999, "d3sr": 1}  # by sampler
 WORDS = {
-    "prediction_type": PREDICTION_TYPES, "start_point": START_POINTS, "color_fix": COLOR_FIXES, "sampler": SAMPLERS,
+    "prediction_type": PREDICTION_TYPES, "start_point": START_POINTS, "color_fix": COLOR_FIXES, "sampler": tuple(MOST_STEPS),
 }  # fmt: skip
 NUMBERS: dict[str, tuple[type, int, int]] = {  # the steps' limit is the sampler's
     "psr_weight": (Real, 0, 1),
@@ -21,13 +20,13 @@ NUMBERS: dict[str, tuple[type, int, int]] = {  # the steps' limit is the sampler
 }
 
 
-def misfit(name: str, value: Any, sampler: str | None = None) -> str:
+def misfit(name: str, value: Any, sampler: str = "") -> str:
     """What a default must be where `value` is not that, such as "0 to 1" or "one of lr, noise"; empty where it fits.
 
     Args:
         name: as Restorer has it.
         value: anything.
-        sampler: whose number of steps counts; None for any sampler's.
+        sampler: whose number of steps counts; where it is none, any sampler's.
 
     Raises:
         KeyError: for a name that is no default's.
@@ -35,8 +34,8 @@ def misfit(name: str, value: Any, sampler: str | None = None) -> str:
     if name in WORDS:
         return "" if isinstance(value, str) and value in WORDS[name] else f"one of {', '.join(WORDS[name])}"
     kind, low, high = NUMBERS[name]
-    if name == "num_inference_steps" and sampler is not None:
-        high = MOST_STEPS[sampler]
+    if name == "num_inference_steps":
+        high = MOST_STEPS.get(sampler, high)
     number = isinstance(value, kind) and not isinstance(value, bool)
     if number and low <= value <= high:  # not a number is in no range
         return ""

@@ -13,7 +13,7 @@ from torch import nn
 
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
-from addsr.diffusion.defaults import SAMPLERS, misfit
+from addsr.diffusion.defaults import misfit
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
 from addsr.errors import TrainingError
@@ -130,7 +130,7 @@ class DefaultSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if must := misfit(field.name, value, self.sampler if self.sampler in SAMPLERS else None):
+            if must := misfit(field.name, value, self.sampler):
                 raise TrainingError(f"defaults.{field.name} is {value!r}; it must be {must}")
 
 

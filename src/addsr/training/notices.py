@@ -34,34 +34,30 @@ def notices(config: dict[str, Any], settings: TaskSettings, names_left_out: dict
     for why, names in names_left_out.items():
         if names:
             yield left_out_line(LEFT_OUT[why], names)
-    given = {**config.get("sources", {}), **config}
-    for name, why in _idle(settings).items():
+    given, idle = {**config.get("sources", {}), **config}, _idle(settings)
+    for name, why in idle.items():
         if given.get(name) is not None:
             yield f"--{name} has no effect, as {why}"
-    if isinstance(settings, StudentSettings) and "dino" not in _idle(settings) and "dinov2" not in given:
+    if isinstance(settings, StudentSettings) and "dino" not in idle and "dinov2" not in given:
         yield "the discriminator does not see LR: --dinov2 FOLDER would condition it, as in the paper"
 
 
 def _idle(settings: TaskSettings) -> dict[str, str]:
     """Options that a task's settings leave without effect, and why."""
-    idle: dict[str, str] = {}
-    adversary = None  # why there is none of the kind that reads a file
     if isinstance(settings, TeacherSettings):
-        return idle
+        return {}
+    idle = {}
+    judge, options = (
+        ("diffusion", ("discriminator",)) if isinstance(settings, D3SRSettings) else ("dino", ("dino", "dinov2"))
+    )
     if not settings.adversarial:
-        adversary = "task.adversarial is 0"
-    elif settings.discriminator not in ("dino", "diffusion"):
-        adversary = f"task.discriminator is {settings.discriminator}"
-    if isinstance(settings, D3SRSettings):
-        if not settings.perceptual.endswith("dists"):
-            idle["dists"] = f"task.perceptual is {settings.perceptual}"
-        options = ("discriminator",)
-    else:
-        if not settings.distillation:
-            idle["teacher"] = "task.distillation is 0"
-        options = ("dino", "dinov2")
-    if adversary is not None:
-        idle |= dict.fromkeys(options, adversary)
+        idle |= dict.fromkeys(options, "task.adversarial is 0")
+    elif settings.discriminator != judge:
+        idle |= dict.fromkeys(options, f"task.discriminator is {settings.discriminator}")
+    if isinstance(settings, StudentSettings) and not settings.distillation:
+        idle["teacher"] = "task.distillation is 0"
+    if isinstance(settings, D3SRSettings) and not settings.perceptual.endswith("dists"):
+        idle["dists"] = f"task.perceptual is {settings.perceptual}"
     return idle
 
 

@@ -77,6 +77,7 @@ def train(
     """
     loop_settings = make_settings(LoopSettings, config.get("loop", {}), "loop")
     pair_settings = make_settings(PairSettings, config.get("pairs", {}), "pairs")
+    settings = task_settings(config)
     sources = Sources.from_texts(config.get("sources", {}))
     if latest_checkpoint(out) is not None and not resume:
         raise TrainingError(f"{out}: holds a run already; go on with --resume, or take another folder")
@@ -95,7 +96,7 @@ def train(
     networks.to(accelerator.device)
     if lpips is not None:
         lpips.to(accelerator.device)
-    task = build_task(config, networks, sources, lpips, pairs, accelerator.device, resumed=resumed)
+    task = build_task(config, settings, networks, sources, lpips, pairs, accelerator.device, resumed=resumed)
     _keep_fresh(task, networks, config)
     check = _check(pairs, networks, lpips, out)
     loop = Loop(task, pairs, loop_settings, out, accelerator=accelerator, on_save=check, quiet=quiet)
@@ -104,7 +105,7 @@ def train(
     if accelerator.is_main_process:  # only a config that fits the checkpoint replaces the one that is there
         lasting = {name: value for name, value in config.get("loop", {}).items() if name != "max_minutes"}
         write_run_config(out, config | {"loop": lasting})
-        for line in notices(config, task_settings(config), names_left_out):
+        for line in notices(config, settings, names_left_out):
             notice(line)
     finished = loop.run()
     model = out / "model"

@@ -45,6 +45,7 @@ def task_settings(config: dict[str, Any]) -> TaskSettings:
 
 def build_task(
     config: dict[str, Any],
+    settings: TaskSettings,
     networks: Networks,
     sources: Sources,
     lpips: SqueezeLPIPS | None,
@@ -56,7 +57,8 @@ def build_task(
     """The task of a run's config, with its teacher or discriminator.
 
     Args:
-        config: with the table `task` and, where given, `teacher`, `discriminator` and `init`.
+        config: names, where given, `teacher`, `discriminator` and `init`.
+        settings: which task it is, and how; see `task_settings`.
         networks: to train, on `device`.
         sources: the run's files.
         lpips: the loss network, where there is one.
@@ -65,9 +67,8 @@ def build_task(
         resumed: the networks' weights are yet to be read.
 
     Raises:
-        TrainingError: for an unknown kind or setting, and for what the task needs and the run does not have.
+        TrainingError: for what the task needs and the run does not have.
     """
-    settings = task_settings(config)
     if isinstance(settings, TeacherSettings):
         return TeacherTask(networks.restorer, settings, encode_text=networks.encode_text)
     if isinstance(settings, D3SRSettings):
