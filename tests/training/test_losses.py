@@ -15,6 +15,7 @@ from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
+from addsr.losses.scene_statistics import scene_statistics_distance
 
 
 def test_hinge_losses():
@@ -182,3 +183,32 @@ def test_detail_of_one_direction_does_not_make_up_for_another():
     stripes = 0.1 * torch.sin(torch.arange(64.0) * 2).expand(1, 3, 64, 64)
     across, down = 0.5 + stripes, 0.5 + stripes.transpose(2, 3)
     assert excess_and_missing_detail(across, down)[0] > 10 * excess_and_missing_detail(across, across)[0]
+
+
+def test_scene_statistics_tell_what_kind_of_detail_it_is_and_not_where():
+    generator = torch.Generator().manual_seed(0)
+    noise, other = 0.1 * torch.randn(2, 2, 1, 128, 128, generator=generator)
+    hr = 0.5 + noise.expand(2, 3, 128, 128)
+    assert scene_statistics_distance(hr, hr).abs().max() == 0
+    elsewhere = scene_statistics_distance(0.5 + other.expand(2, 3, 128, 128), hr)
+    assert elsewhere.shape == (2,)
+    assert (elsewhere < 0.02).all()
+    weaker = scene_statistics_distance(0.5 + 0.6 * (hr - 0.5), hr)
+    blurred = hr - fine_detail(hr)
+    canvas = 0.5 + 0.1 * torch.sin(torch.arange(128.0) * torch.pi / 2).expand(2, 3, 128, 128)
+    for unlike in (blurred, canvas, torch.full_like(hr, 0.5)):
+        distance = scene_statistics_distance(unlike, hr)
+        assert (distance > 5 * elsewhere).all()
+        assert (distance > 4 * weaker).all()  # strength is another loss's
+
+
+def test_scene_statistics_are_taken_in_float32_and_reach_the_pictures_alone():
+    pictures, targets = torch.rand(2, 1, 3, 96, 32, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        automatic = scene_statistics_distance(pictures, targets)
+    assert torch.equal(automatic, scene_statistics_distance(pictures, targets))
+    flat, targets = torch.full_like(pictures, 0.5).requires_grad_(), targets.requires_grad_()
+    scene_statistics_distance(flat, targets).sum().backward()
+    assert targets.grad is None
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()

@@ -19,6 +19,7 @@ from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced, shifted_lpips
+from addsr.losses.scene_statistics import scene_statistics_distance
 from addsr.training.context import TextEncoder, context_of
 from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player
@@ -36,6 +37,7 @@ class StudentSettings:
             pleased with a texture of PixelShuffle's grid long before anything is restored.
         grain, detail: weights of fine detail in excess of what should be there, and of what is missing of it; see
             `addsr.losses.detail`.
+        statistics: weight of the distance between the detail's statistics and HR's; see `addsr.losses.scene_statistics`.
         doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of
             later ones; 0 asks for all of HR's. Less doubt later lets each step add detail.
         balance: see `addsr.losses.reconstruction.balanced`.
@@ -68,6 +70,7 @@ class StudentSettings:
     lpips_final: float = 0.5
     grain: float = 0.0
     detail: float = 0.0
+    statistics: float = 0.0
     doubt: float = 1 / 3
     doubt_later: float = 1 / 3
     balance: float = 0.02
@@ -100,6 +103,7 @@ class StudentSettings:
             "lpips_final",
             "grain",
             "detail",
+            "statistics",
             "doubt",
             "doubt_later",
             "balance",
@@ -196,6 +200,9 @@ class StudentTask:
             doubt = torch.where(first, settings.doubt, settings.doubt_later)
             named["grain"], named["detail"] = excess_and_missing_detail(rollout.pictures, rollout.hr, doubt)
             total = total + settings.grain * named["grain"] + settings.detail * named["detail"]
+        if settings.statistics:
+            named["statistics"] = scene_statistics_distance(rollout.pictures, rollout.hr)
+            total = total + settings.statistics * named["statistics"]
         losses = {"total": balanced(total, settings.balance).mean()}
         losses |= {name: values[first].mean() for name, values in named.items()}
         if not first.all():
