@@ -1,4 +1,4 @@
-"""A model's parts, wherever they lie, as one folder that `addsr upscale --model` and AddSRPipeline take."""
+"""A model's parts, wherever they lie, as one folder that `addsr upscale --model` and the pipelines take."""
 
 import shutil
 from pathlib import Path

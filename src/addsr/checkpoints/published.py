@@ -32,7 +32,7 @@ class ModelFiles:
 
     Attributes:
         folder: what the user named.
-        pipeline: `AddSRPipeline` or `SeeSRPipeline`.
+        pipeline: `AddSRPipeline`, `SeeSRPipeline` or `D3SRPipeline`.
         parts: component -> folder with its config and weights; `ram` and `dape` are files.
         overlay: a folder whose U-Net brings the representation attentions to that of `parts` (SeeSR-Turbo).
         defaults: numbers that belong to the weights.

@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 PANEL = "Published models (AddSR, SeeSR), D³SR's adapters"
 
 ModelOption = Annotated[str, typer.Option("--model", help="A bundled model's name, a folder, or a cached hub id.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="auto, fp32, bf16 or fp16. auto: bf16 where the hardware has it.")
+    str,
+    typer.Option(
+        "--precision",
+        help="auto, fp32, bf16 or fp16. auto: bf16 where the hardware has it, else fp16 on CUDA, else fp32.",
+    ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
@@ -27,7 +31,11 @@ KindOption = Annotated[
 ]
 BaseOption = Annotated[
     str | None,
-    typer.Option("--base", help="Folder or cached hub id of Stable Diffusion 2(.1)-base.", rich_help_panel=PANEL),
+    typer.Option(
+        "--base",
+        help="Folder or cached hub id of Stable Diffusion 2(.1)-base (seesr-turbo: of SD-Turbo).",
+        rich_help_panel=PANEL,
+    ),
 ]
 RamOption = Annotated[Path | None, typer.Option("--ram", help="ram_swin_large_14m.pth.", rich_help_panel=PANEL)]
 DapeOption = Annotated[Path | None, typer.Option("--dape", help="DAPE.pth.", rich_help_panel=PANEL)]

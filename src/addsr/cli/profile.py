@@ -30,7 +30,7 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a model.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Parameters by component, multiply-accumulates, seconds and peak memory by stage of one restoration."""
+    """Parameters by component, multiply-accumulates and seconds by stage, and peak memory, of one restoration."""
     with failing_cleanly(debug):
         from addsr.evaluation.profile import profile as run
         from addsr.runtime.device import choose_device, set_threads

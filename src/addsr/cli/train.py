@@ -68,7 +68,11 @@ def train(
             raise typer.BadParameter("give a preset (--list names them) or --finetune", param_hint="PRESET")
         config = kept if kept is not None else load_preset(preset or "")
         if init is not None and "init" not in config:  # the model brings its own networks
-            config = {name: value for name, value in config.items() if name not in ("unet", "vae", "controlnet")}
+            passed_over = [name for name in ("unet", "vae", "controlnet") if name in config]
+            config = {name: value for name, value in config.items() if name not in passed_over}
+            if passed_over:
+                tables = " and ".join(f"[{name}]" for name in passed_over)
+                typer.echo(f"the networks are those of {init}: {tables} of the preset is passed over", err=True)
         words = {"init": init, "teacher": teacher, "discriminator": discriminator}
         config = merged(config, {name: _absolute(value) for name, value in words.items() if value is not None})
         paths = {"data": data, "pairs": pairs, "lpips": lpips, "dino": dino, "dinov2": dinov2, "dists": dists}

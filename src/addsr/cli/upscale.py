@@ -41,7 +41,7 @@ def upscale(
     ] = None,
     scale: Annotated[float, typer.Option("-s", "--scale", help="Factor, from 1 (restore only).")] = 4.0,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="1 to 4 (seesr: to 999). Default: the model's (compact: 1).")
+        int | None, typer.Option("--steps", help="1 to 4 (seesr: to 999, D³SR: 1). Default: the model's (compact: 1).")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same picture.")] = 0,
     model: ModelOption = "compact",
@@ -51,7 +51,10 @@ def upscale(
     ] = None,
     psr_weight: Annotated[
         float | None,
-        typer.Option("--psr-weight", help="0 to 1: how far each later step trusts the last one's picture."),
+        typer.Option(
+            "--psr-weight",
+            help="0 to 1: how far each later step trusts the last one's picture. Default: the model's (compact: 0.2).",
+        ),
     ] = None,
     tile: Annotated[str, typer.Option("--tile", metavar="auto|N", help="Side of the tiles in output pixels.")] = "auto",
     color_fix: Annotated[
@@ -84,10 +87,15 @@ def upscale(
     ] = None,
     guidance_scale: Annotated[
         float | None,
-        typer.Option("--guidance-scale", help="1 for none. Default: addsr 1, seesr 5.5.", rich_help_panel=PANEL),
+        typer.Option(
+            "--guidance-scale",
+            help="1 for none. Default: the model's (seesr: 5.5, others: 1).",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     start_point: Annotated[
-        str | None, typer.Option("--start-point", help="lr or noise. Default: lr.", rich_help_panel=PANEL)
+        str | None,
+        typer.Option("--start-point", help="lr or noise. Default: the model's (published: lr).", rich_help_panel=PANEL),
     ] = None,
     compat: Annotated[
         str, typer.Option("--compat", help="paper, or released: as the published code does.", rich_help_panel=PANEL)
@@ -185,9 +193,16 @@ def _run(
                 upscaler = _load(model, threads, beside=places, fidelity=options.fidelity or 0.0, **loading)
         if plan_only:
             return _show_plans(jobs, upscaler, options, console, as_json=as_json, debug=debug)
-        asked = prompted(words) or settings["guidance_scale"] is not None or settings["compat"] != "paper"
-        if upscaler is not None and upscaler.describer is None and asked:
-            warnings.warn(f"{model[0]} takes no words: prompt, guidance and --compat have no effect", stacklevel=1)
+        if upscaler is not None:
+            wordless, local = upscaler.describer is None, upscaler.restorer.is_local
+            asked = {
+                "words": wordless and prompted(words),
+                "--guidance-scale": wordless and settings["guidance_scale"] is not None,
+                "--compat": local
+                and settings["compat"] != "paper",  # without tiles or sizes that were published otherwise
+            }
+            if idle := [name for name, given in asked.items() if given]:
+                warnings.warn(f"without effect for {model[0]}: {', '.join(idle)}", stacklevel=1)
         reporting = {"overwrite": naming[2], "as_json": as_json, "debug": debug}
         finished = _restore_all(jobs, upscaler, options, console, **reporting)
     except AddSRError as error:

@@ -87,7 +87,7 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class DegradationSettings:
-    """The numbers of the released AddSR/SeeSR training pairs (docs: OFFICIAL, section 10), one by one; HR stays unsharpened.
+    """The numbers of the released AddSR/SeeSR training pairs, one by one; HR stays unsharpened.
 
     Attributes:
         first, second: the two orders.

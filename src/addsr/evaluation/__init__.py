@@ -1,1 +1,1 @@
-"""Measuring models: what they cost, and how good they are."""
+"""Measuring models: what they cost, and what a picture will take."""

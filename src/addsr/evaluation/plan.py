@@ -24,7 +24,7 @@ EFFICIENCY = 0.6  # of a network, in units of its convolutions' own speed: norms
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected of a restoration: size of the result, tiles and their side in pixels, bytes at the peak, seconds."""
+    """Expected of a restoration: size of the result and of its tiles in pixels, bytes at the peak, seconds."""
 
     height: int
     width: int
@@ -114,7 +114,9 @@ class Planner:
         buffers = 4 * 3 * (2 * full[0] * full[1] + height * width)
         seconds = macs / self._speed / EFFICIENCY
         weights = self._weights
-        return Expected(height, width, tiles, max(sides), weights, weights + activations + buffers, seconds)
+        shrunk = min(1.0, options.scale / MODEL_SCALE)  # the model's own result, below its factor
+        tile = round(max(sides) * shrunk)
+        return Expected(height, width, tiles, tile, weights, weights + activations + buffers, seconds)
 
     def _stages(self, sides: Sequence[int], runs: Runs, guided: bool) -> dict[str, tuple[Evaluation, Cost]]:
         """Of one tile: what is evaluated, and the cost of one run of it."""

@@ -1,4 +1,4 @@
-"""LPIPS v0.1 (Zhang et al. 2018) on SqueezeNet or AlexNet features, as a differentiable loss.
+"""LPIPS v0.1 (Zhang et al. 2018) on SqueezeNet features, as a differentiable loss.
 
 The networks are data: a safetensors file with the backbone's convolutions (`conv0`, `fire1.squeeze`, …) and the linear
 heads (`lin0`, …); none is bundled.

@@ -58,7 +58,7 @@ class UNetEncoder(nn.Module):
 
     @property
     def downscale(self) -> int:
-        """The sides of the latents must be multiples of this."""
+        """Tiles of latents that begin at multiples of this are halved as the whole would be."""
         return 2 ** (len(self.down_blocks) - 1)
 
     def embed_time(self, timestep: torch.Tensor | int, sample: torch.Tensor) -> torch.Tensor:

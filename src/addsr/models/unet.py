@@ -125,7 +125,7 @@ class AddSRUNet(UNetEncoder, ModelMixin, ConfigMixin):
         """One evaluation.
 
         Args:
-            sample: noisy latents (N, C, H, W); H and W multiples of `downscale`.
+            sample: noisy latents (N, C, H, W).
             timestep: 0..999, an int or (N,).
             encoder_hidden_states: text embeddings (N, L, cross_attention_dim), where there is text attention.
             image_encoder_hidden_states: representation tokens (N, L', image_cross_attention_dim), likewise.

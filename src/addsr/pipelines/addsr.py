@@ -136,8 +136,8 @@ class AddSRPipeline(DiffusionPipeline):
             positions: (top, left) in latents of each picture within a larger one, for tiles; default (0, 0).
             noise: overrides the seeded noise: called with the step (0 first latents, 1.. later, -1 the VAE's posterior).
             tiling: cut the networks' evaluations into tiles, for pictures that are too large to run whole. The released
-                tiles are `Tiling(96, 4, "gaussian", in_step)`, with `in_step` from `addsr.upscaler.RELEASED_AUTOENCODER`:
-                without it the autoencoder's are feathered.
+                tiles are `Tiling(320, 4, "gaussian", in_step)`, of 96 latents for SeeSR (Turbo's share 32), with `in_step`
+                from `addsr.upscaler.RELEASED_AUTOENCODER` by sampler: without it the autoencoder's are feathered.
             prompt_embeds, negative_prompt_embeds, image_encoder_hidden_states: computed beforehand, instead of by the
                 encoders.
             output_type: see RestorationOutput.

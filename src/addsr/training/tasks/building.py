@@ -78,7 +78,7 @@ def build_task(
         raise TrainingError(f'a student takes AddSR\'s steps, and this start {sampler}: --set defaults.sampler="addsr"')
     if lpips is None and (settings.lpips or settings.lpips_final):
         raise TrainingError(
-            "task.lpips needs the loss network: give --lpips FILE, or --set task.lpips=0 task.lpips_final=0"
+            "task.lpips needs the loss network: give --lpips FILE, or --set task.lpips=0 --set task.lpips_final=0"
         )
     teacher = None
     if settings.distillation:
