@@ -1,5 +1,6 @@
 """The command line as a stranger uses it, on a tiny model: files, folders, errors, exit codes."""
 
+import gc
 import json
 import os
 import shutil
@@ -7,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from addsr import batch
+from addsr import batch, load
 from addsr.cli import app
+from addsr.image.read import read_picture
+from addsr.upscaler import RestoreOptions
 from tests.published import write_published
 
 
@@ -260,6 +264,39 @@ def test_interrupted(photo, model):
     assert not list(photo.parent.glob(".*.part"))
 
 
+def test_a_hard_link_to_an_input_is_never_overwritten(addsr, photo):
+    os.link(photo, photo.with_name("photo_x4.png"))
+    code, _, err = addsr("upscale", photo, "--overwrite")
+    assert code == 1
+    assert "an input itself" in err
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_picture_outlives_its_turn(photo, model, fails):
+    results, alive = [], []
+
+    def read(path):
+        gc.collect()
+        alive.append(sum(result() is not None for result in results))
+        return read_picture(path)
+
+    def write(image, *_args, **_more):
+        results.append(weakref.ref(image))
+        if fails:
+            raise OSError(28, "full")
+
+    for name in "ab":
+        shutil.copy(photo, photo.with_name(f"{name}.jpg"))
+    jobs = batch.plan([photo.parent], None, "_x4", "auto", False)
+    upscaler = load(model, device="cpu")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(batch, "read_picture", read)
+        patched.setattr(batch, "write_picture", write)
+        kept = list(batch.run(jobs, upscaler, RestoreOptions(), "0", False, lambda *_: None))
+    assert alive == [0, 0, 0]
+    assert [str(done.error) for done in kept] == ["[Errno 28] full" if fails else "None"] * 3
+
+
 def test_plan_takes_each_input_once(photo):
     assert len(batch.plan([photo, photo, photo.parent], None, "_x4", "auto", False)) == 1
 
@@ -270,6 +307,7 @@ def test_a_plan_writes_nothing(addsr, photo):
     assert "64×48 in 1 tile" in out
     row = json.loads(addsr("upscale", photo, "--plan", "--json", "-s", 2)[1])
     assert (row["width"], row["height"]) == (32, 24)
+    assert row["tile"] == 32  # pixels of the result
     assert row["peak_bytes"] > row["weights_bytes"] > 0
     assert not list(photo.parent.glob("*.png"))
 

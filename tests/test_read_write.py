@@ -166,6 +166,9 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path, monkeypa
 def test_formats_that_cannot_hold_the_picture_are_refused(tmp_path):
     with pytest.raises(OutputError, match="16383"):
         check_target(tmp_path / "a.webp", (10, 20_000), False)
+    Image.new("L", (65_500, 1)).save(tmp_path / "widest.jpg")
+    with pytest.raises(OutputError, match="65500"):
+        check_target(tmp_path / "a.jpg", (10, 65_501), False)
     with pytest.raises(OutputError, match="transparency"):
         check_target(tmp_path / "a.jpg", (10, 10), True)
     check_target(tmp_path / "a.png", (10, 20_000), True)
@@ -177,6 +180,27 @@ def test_odd_exif_is_dropped_not_fatal(tmp_path, tag):
     image.getexif()[tag[0]] = tag[1]
     write_picture(read_pil(image).to_pil(), tmp_path / "a.jpg", {})
     assert Image.open(tmp_path / "a.jpg").size == image.size
+
+
+@pytest.mark.parametrize("tag", [(0x0128, 70000), (0x011A, -1.5)])
+def test_a_picture_with_odd_exif_is_turned_all_the_same(tag):
+    image = gradient()
+    image.getexif().update({0x0112: 6, tag[0]: tag[1]})
+    picture = read_pil(image)
+    assert np.array_equal(np.asarray(picture.to_pil()), np.rot90(np.asarray(image), -1))
+
+
+def test_clear_grey_stays_clear(tmp_path):
+    deep = np.full((8, 8), 300, np.uint16)
+    deep[2:4] = 7
+    Image.fromarray(deep).save(tmp_path / "deep.png", transparency=7)
+    picture = read_picture(tmp_path / "deep.png")
+    assert picture.alpha is not None
+    assert np.array_equal(picture.alpha[0].numpy() == 0, deep == 7)
+    Image.fromarray(deep == 7).save(tmp_path / "one.png", transparency=255)
+    picture = read_picture(tmp_path / "one.png")
+    assert picture.alpha is not None
+    assert np.array_equal(picture.alpha[0].numpy() == 0, deep == 7)
 
 
 def test_a_tiffs_own_directory_is_not_copied(tmp_path):

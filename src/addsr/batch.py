@@ -1,8 +1,9 @@
 """A run over many files: which input becomes which output, and no failure stops the rest."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def plan(inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwr
     jobs = list(_sources(inputs, suffix if into_inputs else ""))
     if out is not None:
         _make_folder(out if single is None else out.parent)
-    inputs_taken = {job.source.resolve() for job in jobs if job.error is None}
+    inputs_taken = _files(job.source for job in jobs if job.error is None)
     planned, taken = [], set[str]()
     for job in jobs:
         if job.error is None:
@@ -119,10 +120,21 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: the folder cannot be written to")
 
 
-def _conflict(target: Path, inputs: set[Path], overwrite: bool) -> OutputError | None:
+def _files(paths: Iterable[Path]) -> set[Path | tuple[int, int]]:
+    """What files these are: by resolved path and, where they can be asked, by device and number (hard links)."""
+    files = set[Path | tuple[int, int]]()
+    for path in paths:
+        files.add(path.resolve())
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            files.add((status.st_dev, status.st_ino))
+    return files
+
+
+def _conflict(target: Path, inputs: set[Path | tuple[int, int]], overwrite: bool) -> OutputError | None:
     """Why `target` may not be written, or None; no input of the run is ever replaced, whichever picture it belongs to."""
     try:
-        if target.resolve() in inputs or (target.exists() and any(target.samefile(source) for source in inputs)):
+        if not inputs.isdisjoint(_files([target])):
             return OutputError(f"{target}: the output would be an input itself; choose another name or folder")
         if target.is_dir():
             return OutputError(f"{target}: is a folder")
@@ -156,18 +168,32 @@ def run(
     made_by: dict[str, Any] = {}
     if upscaler is not None:  # before the clock starts: the hash of gigabytes belongs to no picture
         made_by = {"version": version, **upscaler.made_by(options)}
+
+    def one(job: Job, upscaler: "Upscaler", target: Path) -> tuple[tuple[int, int], dict[str, Any]]:
+        picture = read_picture(job.source)  # locals of this function: no picture outlives its turn
+        size = upscaler.output_size(picture, options.scale)
+        check_target(target, size, picture.alpha is not None)
+        restored = upscaler.restore(picture, options, lambda done, total: on_tile(job, done, total))
+        made = {**made_by, **restored.words}
+        write_picture(restored.to_pil(), target, made, overwrite=overwrite)
+        return size, made
+
     for job in jobs:
         begun = time.monotonic()
         if job.error is not None or job.target is None or upscaler is None:
             yield Done(job, job.error)
             continue
         try:
-            picture = read_picture(job.source)
-            size = upscaler.output_size(picture, options.scale)
-            check_target(job.target, size, picture.alpha is not None)
-            restored = upscaler.restore(picture, options, lambda done, total, job=job: on_tile(job, done, total))
-            made = {**made_by, **restored.words}
-            write_picture(restored.to_pil(), job.target, made, overwrite=overwrite)
-            yield Done(job, None, size, time.monotonic() - begun, made)
+            size, made = one(job, upscaler, job.target)
         except Exception as error:
             yield Done(job, error, seconds=time.monotonic() - begun)
+            _forget_frames(error)
+        else:
+            yield Done(job, None, size, time.monotonic() - begun, made)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error that has been told: their frames hold pictures, and a run may keep all its errors."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

@@ -1,6 +1,8 @@
 """Photos, pairs and pair folders."""
 
 import json
+import pickle
+import shutil
 import struct
 import tarfile
 from pathlib import Path
@@ -76,6 +78,15 @@ def test_photos_are_upright(tmp_path, ending, orientation):
         np.testing.assert_array_equal(photos[0], np.rot90(pixels, -1))
 
 
+@pytest.mark.parametrize("exif", ["cut off", "odd"])
+def test_photos_with_odd_exif_are_read(tmp_path, exif):
+    entries = struct.pack("<HHHIIHHII", 2, 0x0112, 3, 1, 6, 0x011A, 10, 1, 38)  # turned; XResolution is signed
+    data = b"Exif\0\0II*\0" + (struct.pack("<I", 8) + entries + struct.pack("<Iii", 0, -72, 1)) * (exif == "odd")
+    Image.new("RGB", (64, 40)).save(tmp_path / "a.jpg", exif=data)
+    photos = Photos([tmp_path])
+    assert photos[0].shape[:2] == photos.sizes[0][::-1] == ((64, 40) if exif == "odd" else (40, 64))
+
+
 def test_only_pictures_are_decoded(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")  # what it claims to be
@@ -122,6 +133,16 @@ def test_memory_of_decoded_photos_is_bounded(folder):
     assert len(photos._decoded) == 1
 
 
+def test_workers_get_no_decoded_photos(folder):
+    photos = Photos([folder], memory=1)
+    room = photos._room
+    photos[0]
+    copy = pickle.loads(pickle.dumps(photos))
+    assert not copy._decoded
+    assert copy._room == room > photos._room
+    np.testing.assert_array_equal(copy[0], photos[0])
+
+
 def test_draws_are_a_pictures_own():
     together, apart = Draws(0, 4, range(4, 8)), [Draws(0, 4, [place]) for place in range(4, 8)]
     torch.testing.assert_close(together.normal(2, 3), torch.cat([draws.normal(2, 3) for draws in apart]))
@@ -148,6 +169,42 @@ def test_pair_folders_repeat_and_are_read_back(photos, tmp_path, case):
     assert lr.shape == (3, 16, 16)
     with pytest.raises(DataError, match="holds pairs already"):
         write_pairs(photos, tmp_path / "a", **made)
+
+
+def test_pairs_that_were_broken_off_leave_no_half(photos, tmp_path, monkeypatch):
+    made = {"case": "bicubic", "settings": DegradationSettings(), "crop": 72, "count": 2, "seed": 3}
+    save = Image.Image.save
+
+    def killed(image, path, *args, **more):
+        if path.name.startswith("000001_1") and ".lr" in path.parent.name:
+            raise KeyboardInterrupt
+        save(image, path, *args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Image.Image, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_pairs(photos, tmp_path, **made)
+    assert not (tmp_path / "hr").exists()
+    assert write_pairs(photos, tmp_path, **(made | {"count": 1})) == 4
+    assert [len(list((tmp_path / kind).iterdir())) for kind in ("hr", "lr")] == [4, 4]
+    (tmp_path / "manifest.jsonl").unlink()
+    with pytest.raises(DataError, match="holds pairs already"):
+        write_pairs(photos, tmp_path, **made)
+
+
+def test_real_pairs_in_subfolders_keep_their_partners(tmp_path):
+    for value, clip in ((10, "000"), (200, "001")):
+        for kind, side in (("hr", 64), ("lr", 16)):
+            (tmp_path / kind / clip).mkdir(parents=True)
+            Image.new("RGB", (side, side), (value,) * 3).save(tmp_path / kind / clip / "00000000.png")
+    real = RealPairs(tmp_path)
+    assert len(real) == 2
+    for index in range(2):
+        hr, lr = real.crop(index, 32, np.random.default_rng(0))
+        assert hr[0, 0, 0] == lr[0, 0, 0]
+    shutil.copy(tmp_path / "lr" / "000" / "00000000.png", tmp_path / "lr" / "000" / "00000000.webp")
+    with pytest.raises(DataError, match="two pictures are called 000/00000000"):
+        RealPairs(tmp_path)
 
 
 def test_real_pairs_are_of_the_same_place(tmp_path):

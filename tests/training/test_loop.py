@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from addsr.errors import TrainingError
 from addsr.training.checkpoint import latest_checkpoint, save_checkpoint
+from addsr.training.lock import locked
 from addsr.training.loop import LoopSettings, rate_at
 from addsr.training.report import Reporter
 from addsr.training.tasks.student import StudentTask
@@ -99,6 +100,41 @@ def test_a_checkpoint_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name for path in written} == {"unet.safetensors", "optimizers.pt", "state.json"}
     assert synced == {path.stat().st_ino for path in written}
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_that_keeps_the_last(tmp_path, monkeypatch):
+    network = torch.nn.Linear(2, 2)
+    parts = {"unet": network}, {}, {"unet": torch.optim.AdamW(network.parameters())}, {}
+    save_checkpoint(tmp_path, 8, *parts, keep=1)
+
+    def full(*_args, **_more):
+        raise RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        TrainingError, match=r"cannot be written .*unexpected pos.*; the last one is checkpoint-000000008"
+    ):
+        save_checkpoint(tmp_path, 16, *parts, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000008"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_others_may_read_a_checkpoint_as_any_new_file(tmp_path):
+    network = torch.nn.Linear(2, 2)
+    old = os.umask(0o027)
+    try:
+        saved = save_checkpoint(tmp_path, 8, {"unet": network}, {}, {}, {}, keep=1)
+    finally:
+        os.umask(old)
+    assert {path.stat().st_mode & 0o777 for path in saved.iterdir()} == {0o640}
+
+
+def test_a_folder_has_one_training_at_a_time(tmp_path):
+    busy = pytest.raises(TrainingError, match="another training is at work in this folder")
+    with locked(tmp_path / "run"), busy, locked(tmp_path / "run"):
+        pass
+    with locked(tmp_path / "run"):
+        pass
 
 
 # the second was killed before its first checkpoint

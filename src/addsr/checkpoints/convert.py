@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import faithful_files
 from addsr.checkpoints.hashes import HASHES, file_sha256, hash_list
+from addsr.checkpoints.permissions import as_new_files
 from addsr.checkpoints.published import ModelFiles
 from addsr.checkpoints.reading import read_tensors
 from addsr.errors import OutputError
@@ -53,6 +54,7 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
         save_pipeline(pipeline, part)
         for name, path in faithful_files(files).items():
             save_file(read_tensors(path, dtype), part / name / path.name)
+        as_new_files(part)
         (part / HASHES).write_text(hash_list(part, file_sha256), encoding="utf-8")
         (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
         part.rename(out)

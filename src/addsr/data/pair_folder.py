@@ -1,6 +1,7 @@
 """LR/HR pairs as folders: `hr`, `lr` and a manifest that says how each pair was made."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from addsr.data.photos import Photos
 from addsr.errors import DataError
 
 TWO_ORDER = "two-order"
+_FOLDERS = ("hr", "lr")
 
 
 def write_pairs(
@@ -28,7 +30,7 @@ def write_pairs(
 
     Args:
         photos: sharp ones.
-        out: gets `hr`, `lr` and `manifest.jsonl`, which must not be there yet.
+        out: gets `hr`, `lr` and `manifest.jsonl`, which must not be there yet, all at the end.
         case: `two-order` or one of the paper's cases.
         settings: of the two-order process.
         crop: side of a random crop; None for the whole photo, trimmed to a multiple of the scale.
@@ -43,10 +45,12 @@ def write_pairs(
     """
     if case not in (TWO_ORDER, *CASES):
         raise DataError(f"unknown case {case!r}; there are {', '.join((TWO_ORDER, *CASES))}")
-    if (out / "manifest.jsonl").exists():
+    if (out / "manifest.jsonl").exists() or any(list((out / name).glob("*")) for name in _FOLDERS):
         raise DataError(f"{out}: holds pairs already; take another folder")
-    for name in ("hr", "lr"):
-        (out / name).mkdir(parents=True, exist_ok=True)
+    parts = {name: out / f".{name}.part" for name in _FOLDERS}  # half of a set would train without a word
+    for part in parts.values():
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
     numbers = asdict(settings) if case == TWO_ORDER else None
     rows = []
     for index, photo_name in enumerate(photos.names):
@@ -60,11 +64,15 @@ def write_pairs(
             hr = from_uint8(_cropped(photo, crop, rng))
             lr = two_order(hr, settings, rng) if case == TWO_ORDER else fixed_case(hr, case, rng)
             name = f"{index:06d}_{copy}_{Path(photo_name).stem}.png"
-            for folder, picture in (("hr", hr), ("lr", lr)):
-                Image.fromarray(to_uint8(picture)).save(out / folder / name)
+            for folder, picture in zip(_FOLDERS, (hr, lr), strict=True):
+                Image.fromarray(to_uint8(picture)).save(parts[folder] / name)
             rows.append({"name": name, "photo": photo_name, "case": case, "seed": [seed, index, copy]})
     if not rows:
         raise DataError(f"no usable photo: {len(photos.unreadable)} unreadable or damaged")
+    for folder, part in parts.items():
+        if (out / folder).is_dir():
+            (out / folder).rmdir()  # empty, as seen above
+        part.rename(out / folder)
     part = out / ".manifest.jsonl.part"
     head = {"case": case, "seed": seed, "crop": crop, "degradation": numbers}
     part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))

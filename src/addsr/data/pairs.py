@@ -1,5 +1,6 @@
 """HR/LR training pairs, each a function of (seed, count) alone, whichever were made before."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def chosen(count: int, holdout: int, held_out: bool) -> list[int]:
 
 
 class RealPairs:
-    """Real LR/HR pairs: folders `lr` and `hr` with pictures of the same names, HR four times the size of LR.
+    """Real LR/HR pairs: folders `lr` and `hr` with pictures of the same names, in subfolders too; HR is four times as large.
 
     A pair of which either picture is unreadable or too small is left out.
 
@@ -77,12 +78,12 @@ class RealPairs:
         share = memory // (SCALE**2 + 1)  # LR has so many pixels less
         self.hr = Photos([folder / "hr"], smallest, memory - share)
         self.lr = Photos([folder / "lr"], smallest // SCALE, share)
-        partners = {Path(name).stem: index for index, name in enumerate(self.lr.names)}
-        left_out = {Path(name).stem for name in (*self.lr.unreadable, *self.lr.too_small)}
-        stems = [Path(name).stem for name in self.hr.names]
-        if missing := [stem for stem in stems if stem not in partners and stem not in left_out]:
+        partners = _by_place(self.lr.names, folder / "lr")
+        left_out = _by_place((*self.lr.unreadable, *self.lr.too_small), folder / "lr")
+        ours = _by_place(self.hr.names, folder / "hr")
+        if missing := [place for place in ours if place not in partners and place not in left_out]:
             raise DataError(f"{folder}: {missing[0]} is in hr but not in lr")
-        self.couples = [(index, partners[stem]) for index, stem in enumerate(stems) if stem in partners]
+        self.couples = [(index, partners[place]) for place, index in ours.items() if place in partners]
         for hr, lr in self.couples:
             _check_sizes(self.hr.names[hr], self.hr.sizes[hr], self.lr.sizes[lr])
         if not self.couples:
@@ -105,6 +106,17 @@ class RealPairs:
     def shortest_side(self, index: int) -> int:
         """Of a pair's HR, in pixels."""
         return min(self.hr.sizes[self.couples[index][0]])
+
+
+def _by_place(names: Sequence[str], root: Path) -> dict[str, int]:
+    """Positions by path below `root`, without the ending: video sets number their frames anew in each subfolder."""
+    places: dict[str, int] = {}
+    for index, name in enumerate(names):
+        place = Path(name).relative_to(root).with_suffix("").as_posix()
+        if place in places:
+            raise DataError(f"{root}: two pictures are called {place}, with other endings")
+        places[place] = index
+    return places
 
 
 def _check_sizes(name: str, hr: tuple[int, int], lr: tuple[int, int]) -> None:

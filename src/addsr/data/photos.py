@@ -5,13 +5,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from addsr.data.degradation import to_uint8
 from addsr.errors import DataError, InputImageError
-from addsr.image.read import opened, read_pil, upright_size
+from addsr.image.read import opened, read_pil, upright, upright_size
 
 HEADER = 1 << 16  # bytes
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
@@ -93,6 +94,11 @@ class Photos:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the decoded photos: each worker process decodes its own, within the same room."""
+        kept = sum(pixels.nbytes for pixels in self._decoded.values())
+        return {**self.__dict__, "_decoded": OrderedDict(), "_room": self._room + kept}
+
     def __getitem__(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8.
 
@@ -123,7 +129,7 @@ class Photos:
 def _decoded(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8, upright."""
     if image.mode in ("RGB", "L") and "transparency" not in image.info:  # most photos: no detour through floats
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return np.asarray(upright(image).convert("RGB"))
     return to_uint8(read_pil(image).pixels)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from addsr.errors import InputImageError
 from addsr.image.picture import Picture, from_array
@@ -22,6 +22,15 @@ MAX_PIXELS = 128_000_000
 MAX_EXIF = 60_000  # bytes: a JPEG can hold 64 KB, with ours
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _ABOUT_THE_PHOTO = (
     0x010E,
     0x010F,
@@ -84,6 +93,22 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The image, decoded, after the turn that its EXIF asks for.
+
+    Pillow's `exif_transpose` writes the EXIF again besides, which fails where a tag of it is odd.
+
+    Raises:
+        OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError: as Pillow does for damaged pictures.
+    """
+    image.load()
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as in `upright_size`
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
 def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
     """Normalise a PIL image: the first frame, upright, any mode.
 
@@ -100,8 +125,7 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
     try:
         image.load()
         exif = _upright_exif(image)
-        upright = ImageOps.exif_transpose(image)
-        picture = from_array(_to_array(upright))
+        picture = from_array(_to_array(upright(image)))
     except InputImageError as error:
         raise InputImageError(f"{name}: {error}") from error
     except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError) as error:
@@ -135,7 +159,10 @@ def _to_array(image: Image.Image) -> np.ndarray:
             return np.asarray(image.convert("RGBA"))
         return np.asarray(image)
     if mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)
+        values = np.asarray(image).astype(np.uint16)
+        if (clear := image.info.get("transparency")) is None:
+            return values
+        return np.stack([values, np.where(values == clear, 0, 65535).astype(np.uint16)], -1)
     if mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
@@ -150,7 +177,7 @@ def _to_array(image: Image.Image) -> np.ndarray:
     if mode in ("P", "PA", "RGBa", "La"):
         return np.asarray(image.convert("RGBA"))
     if mode == "1":
-        return np.asarray(image.convert("L"))
+        return np.asarray(image.convert("L" if "transparency" not in image.info else "RGBA"))
     return np.asarray(image.convert("RGB"))
 
 

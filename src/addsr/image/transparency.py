@@ -32,4 +32,6 @@ def fill_clear(pixels: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
 
 def _around(planes: torch.Tensor, reach: int) -> torch.Tensor:
     """The mean of the square of `reach` pixels around each position."""
-    return F.avg_pool2d(planes[None], 2 * reach + 1, stride=1, padding=reach)[0]
+    side = 2 * reach + 1  # one direction after the other: the work does not grow with the square
+    rows = F.avg_pool2d(planes[None], (side, 1), stride=1, padding=(reach, 0))
+    return F.avg_pool2d(rows, (1, side), stride=1, padding=(0, reach))[0]

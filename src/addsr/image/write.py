@@ -15,11 +15,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from addsr.errors import OutputError
 
-# ending -> Pillow's format, the longest side that it can hold, whether it holds transparency
+# ending -> Pillow's format, the longest side that it (JPEG: libjpeg) can hold, whether it holds transparency
 FORMATS = {
     ".png": ("PNG", 2**31 - 1, True),
-    ".jpg": ("JPEG", 65_535, False),
-    ".jpeg": ("JPEG", 65_535, False),
+    ".jpg": ("JPEG", 65_500, False),
+    ".jpeg": ("JPEG", 65_500, False),
     ".webp": ("WEBP", 16_383, True),
     ".tif": ("TIFF", 2**31 - 1, True),
     ".tiff": ("TIFF", 2**31 - 1, True),

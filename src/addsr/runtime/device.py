@@ -8,6 +8,7 @@ from addsr.errors import AddSRError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # Linux, Windows, CUDA
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -61,10 +62,10 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception is one of the ways in which devices say that their memory is full."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def set_threads(count: int | None) -> None:

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from addsr.checkpoints.building import first_line
+from addsr.checkpoints.permissions import as_new_files
 from addsr.errors import TrainingError
 from addsr.training.ema import EMA
 
@@ -51,11 +53,37 @@ def save_checkpoint(
             not train are written once, to `run`/frozen.
         state: JSON values of the loop itself.
         keep: older checkpoints beyond this number are deleted.
+
+    Raises:
+        TrainingError: if it cannot be written; those that are there stay.
     """
     target = run / f"{_PREFIX}{images:09d}"
     part = run / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    try:
+        part.mkdir(parents=True)
+        _write(part, run, images, networks, averages, optimizers, state)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch's own is a RuntimeError
+        shutil.rmtree(part, ignore_errors=True)
+        last = latest_checkpoint(run)
+        kept = "there is none before it" if last is None else f"the last one is {last.name}"
+        raise TrainingError(f"{target}: the checkpoint cannot be written ({first_line(error)}); {kept}") from error
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    for old in sorted(_checkpoints(run), key=_images)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def _write(
+    part: Path,
+    run: Path,
+    images: int,
+    networks: Mapping[str, nn.Module],
+    averages: Mapping[str, EMA],
+    optimizers: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> None:
     frozen = {name: _frozen(network) for name, network in networks.items()}
     _save_frozen(run, networks, frozen)
     weights = {name: (network.state_dict(), frozen[name]) for name, network in networks.items()}
@@ -65,13 +93,9 @@ def save_checkpoint(
     torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
     updates = {name: average.updates for name, average in averages.items()}
     (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
+    as_new_files(part)
     for file in part.iterdir():
         _on_disk(file)
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
-    for old in sorted(_checkpoints(run), key=_images)[:-keep]:
-        shutil.rmtree(old)
-    return target
 
 
 def load_checkpoint(
@@ -93,8 +117,8 @@ def load_checkpoint(
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(saved[name])
     except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"{path}: the checkpoint does not fit this run or is damaged ({first})") from error
+        why = first_line(error)
+        raise TrainingError(f"{path}: the checkpoint does not fit this run or is damaged ({why})") from error
     return state
 
 
@@ -126,6 +150,7 @@ def _save_frozen(run: Path, networks: Mapping[str, nn.Module], frozen: Mapping[s
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         _save({key: value for key, value in networks[name].state_dict().items() if key in names}, part)
+        as_new_files(target.parent)
         _on_disk(part)
         part.rename(target)
 

@@ -11,7 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
+from addsr.checkpoints.permissions import as_new_files
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
 from addsr.diffusion.defaults import misfit
 from addsr.diffusion.restorer import Restorer
@@ -262,14 +264,28 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
         checkpoint: its last one.
         out: the folder.
         faithful: networks that fit, whose weights become the model's faithful set (in float16 from here on).
+
+    Raises:
+        TrainingError: if it cannot be written; the checkpoint stays.
     """
+    put_averages(networks.restorer, checkpoint)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        _write_model(networks, part, faithful)
+        shutil.rmtree(out, ignore_errors=True)
+        part.rename(out)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        message = f"{out}: the model cannot be written ({first_line(error)})"
+        raise TrainingError(f"{message}; {checkpoint.name} is there: go on with --resume to write it") from error
+
+
+def _write_model(networks: Networks, part: Path, faithful: Networks | None) -> None:
     from diffusers import DDPMScheduler
 
     restorer, words = networks.restorer, networks.encode_prompt
-    put_averages(restorer, checkpoint)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     if has_lora(restorer.unet):  # small enough to share, and merged into the model
         save_lora(restorer.unet, part / "lora.safetensors", restorer.one_step_timestep)
         merge_lora_layers(restorer.unet)
@@ -283,8 +299,7 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
     scheduler = DDPMScheduler.from_config(betas | kinds)
     text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
     save_pipeline(pipeline_of(restorer, scheduler, text_encoder, tokenizer), part)
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
+    as_new_files(part)
 
 
 def _save_faithful(network: nn.Module, faithful: nn.Module, folder: Path) -> None:

@@ -79,9 +79,12 @@ class Reporter:
         for name in ("stats.jsonl", "held.jsonl"):
             path = self.out / name
             if self.main and path.is_file():
-                lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-                kept = [line for line in lines if json.loads(line)["images"] <= images]
-                path.write_text("".join(line + "\n" for line in kept))
+                lines = path.read_text().splitlines()
+                kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= images]
+                if len(kept) < len(lines):
+                    part = path.with_name(f".{name}.part")
+                    part.write_text("".join(line + "\n" for line in kept))
+                    part.replace(path)
 
     def report(self, images: int, seconds: float, means: dict[str, float]) -> None:
         """Mean values since the last report."""

@@ -1,6 +1,7 @@
 """A training run from its config: data, networks, task and loop put together."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from addsr.errors import TrainingError
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import make_settings, write_run_config
+from addsr.training.lock import locked
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
 from addsr.training.networks import (
     NETWORKS,
@@ -75,6 +77,13 @@ def train(
     Raises:
         TrainingError, DataError, ModelError: with one sentence that names the setting or the file.
     """
+    with ExitStack() as held:
+        return _train(config, out, held, resume=resume, quiet=quiet, notice=notice)
+
+
+def _train(
+    config: dict[str, Any], out: Path, held: ExitStack, *, resume: bool, quiet: bool, notice: Callable[[str], None]
+) -> Outcome:
     loop_settings = make_settings(LoopSettings, config.get("loop", {}), "loop")
     pair_settings = make_settings(PairSettings, config.get("pairs", {}), "pairs")
     settings = task_settings(config)
@@ -93,6 +102,8 @@ def train(
     networks = _networks(config, pairs, resumed=resumed)
     faithful = _faithful(config, networks)
     accelerator = make_accelerator(loop_settings.precision)
+    if accelerator.is_main_process:
+        held.enter_context(locked(out))
     networks.to(accelerator.device)
     if lpips is not None:
         lpips.to(accelerator.device)
