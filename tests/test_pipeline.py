@@ -146,3 +146,18 @@ def test_channel_norm_makes_a_tile_equal_the_whole():
         whole = unet(latents, 999, controlnet_cond=condition)
         tile = unet(latents[..., :64, :64], 999, controlnet_cond=condition[..., :256, :256])
     torch.testing.assert_close(tile[..., :24, :24], whole[..., :24, :24], atol=1e-5, rtol=0)
+
+
+def test_diffusers_offloading_brings_the_autoencoder_and_says_where_to_compute(compact_pipeline, monkeypatch):
+    called = []
+
+    class Hook:
+        def pre_forward(self, module):
+            called.append(module)
+
+    compact_pipeline.vae._hf_hook = Hook()
+    compact_pipeline.vae.encode(torch.rand(1, 3, 16, 16))
+    compact_pipeline.vae.decode(torch.rand(1, 4, 4, 4))
+    assert called == [compact_pipeline.vae] * 2
+    monkeypatch.setattr(type(compact_pipeline), "_execution_device", torch.device("meta"))
+    assert compact_pipeline.restorer.placement.device.type == "meta"

@@ -504,6 +504,16 @@ def test_the_hash_of_a_converted_model_follows_its_weights(release, tmp_path):
     assert weights_sha256(locate(tmp_path / "whole")) == before
 
 
+def test_a_list_of_hashes_that_is_not_ours_hides_no_weights(copy):
+    from addsr.checkpoints.hashes import weights_sha256
+
+    (copy / "SHA256SUMS").write_text("")
+    before = weights_sha256(locate(copy))
+    lora = torch.load(copy.parent / "DAPE.pth", weights_only=True)
+    torch.save({key: value * 2 for key, value in lora.items()}, copy.parent / "DAPE.pth")
+    assert weights_sha256(locate(copy)) != before
+
+
 def test_the_hash_covers_every_part(copy):
     from addsr.checkpoints.hashes import weights_sha256
 

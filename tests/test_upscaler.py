@@ -1,5 +1,8 @@
 """Any picture in, the right picture out: sizes, tiles, grey, alpha, memory."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +160,45 @@ def test_an_overflow_of_half_precision_is_computed_again(tiny_upscaler):
     assert abs(np.asarray(tiny_upscaler(photo())).astype(int) - expected).max() <= 1
     assert seen == [torch.float16, torch.float32]
     assert tiny_upscaler.restorer.placement.dtype == torch.float16
+
+
+def test_an_overflow_without_memory_for_float32_leaves_the_model_as_it_was(tiny_upscaler, monkeypatch):
+    restorer = tiny_upscaler.restorer
+    restorer.to(torch.float16)
+    decode, cast = restorer.decode_latents, restorer.to
+
+    def broken_off(dtype):
+        if dtype == torch.float32:
+            restorer.vae.to(dtype)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        cast(dtype)
+
+    monkeypatch.setattr(restorer, "to", broken_off)
+    monkeypatch.setattr(restorer, "decode_latents", lambda latents: decode(latents) * torch.inf)
+    with pytest.raises(AddSRError, match="does not hold the weights in float32"):
+        tiny_upscaler(photo())
+    monkeypatch.setattr(restorer, "decode_latents", decode)
+    assert tiny_upscaler(photo()).size == (112, 80)
+
+
+def test_threads_that_share_a_model_take_turns(tiny_upscaler, monkeypatch):
+    run, inside, most = tiny_upscaler._run_tiles, [], []
+
+    def counted(*args):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        try:
+            return run(*args)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(tiny_upscaler, "_run_tiles", counted)
+    expected = np.asarray(tiny_upscaler(photo()))
+    with ThreadPoolExecutor(3) as pool:
+        pictures = list(pool.map(lambda _: np.asarray(tiny_upscaler(photo())), range(3)))
+    assert max(most) == 1
+    assert all(np.array_equal(picture, expected) for picture in pictures)
 
 
 def test_damaged_weights_are_reported_not_painted(tiny_upscaler):

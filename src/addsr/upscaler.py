@@ -1,6 +1,7 @@
 """Upscaler: any picture in, a restored and enlarged one out. Sizes, words, colour and transparency are its business."""
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,7 +104,7 @@ class RestoreOptions:
 
 
 class Upscaler:
-    """Restores pictures with one loaded model.
+    """Restores pictures with one loaded model; threads that share it take turns.
 
     Args:
         restorer: the model, with the defaults that belong to its weights.
@@ -127,6 +128,7 @@ class Upscaler:
         self.restorer, self.name, self.describer, self.fidelity = restorer, name, describer, fidelity
         self.dial: Dial | None = None
         self._sha256 = sha256
+        self._lock = threading.RLock()
 
     def at_fidelity(self, fidelity: float | None) -> "Upscaler":
         """The same model where the dial from most detailed (0) to most faithful (1) says; None: as it is.
@@ -318,19 +320,27 @@ class Upscaler:
         return resize(restored.clamp_(0, 1), size).clamp_(0, 1)
 
     def _run_safely(self, run: "_Run") -> torch.Tensor:
-        """Run; where half precision overflows, the whole picture once more in float32."""
-        try:
-            return self._run_with_less_memory(run)
-        except _NotFiniteError:
-            dtype = self.restorer.placement.dtype
-        self.restorer.to(torch.float32)
-        try:
-            return self._run_with_less_memory(run)
-        except _NotFiniteError:
-            message = "the model gave values that are not finite, in float32 too; its weights are damaged"
-            raise AddSRError(message) from None
-        finally:
-            self.restorer.to(dtype)
+        """Run; where half precision overflows, the whole picture once more in float32. One thread at a time: that casts the
+        networks, and offloading moves them.
+        """
+        with self._lock:
+            try:
+                return self._run_with_less_memory(run)
+            except _NotFiniteError:
+                dtype = self.restorer.placement.dtype
+            try:
+                self.restorer.to(torch.float32)
+                return self._run_with_less_memory(run)
+            except _NotFiniteError:
+                message = "the model gave values that are not finite, in float32 too; its weights are damaged"
+                raise AddSRError(message) from None
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                message = "half precision overflowed, and the memory does not hold the weights in float32"
+                raise AddSRError(f"{message}; use --device cpu") from error
+            finally:
+                self.restorer.to(dtype)  # a cast that broke off has left some networks behind
 
     def _run_with_less_memory(self, run: "_Run") -> torch.Tensor:
         """Run; where the memory does not suffice, first without tiles that go in step, then in smaller tiles."""

@@ -23,7 +23,10 @@ from addsr.models.adapters import add_lora, load_lora, merge_lora_layers, save_l
 from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.d3sr import D3SRPipeline
+from addsr.training.networks import Networks
+from addsr.training.sources import Sources
 from addsr.training.task import Moment
+from addsr.training.tasks.building import build_task
 from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
 from tests.published import UNET, write_base
 from tests.tiny import tiny_unet, tiny_vae
@@ -67,7 +70,8 @@ def test_cross_entropy_by_hand():
     torch.testing.assert_close(bce_generator_loss(fake), -sigmoid(fake).log().mean())
 
 
-def test_dists_of_equal_pictures_is_zero_and_its_gradient_flows(tmp_path):
+def write_dists(path):
+    """DISTS with random weights."""
     generator = torch.Generator().manual_seed(0)
     state, before = {}, 3
     for stage, channels in zip(STAGES, CHANNELS[1:], strict=True):
@@ -76,7 +80,13 @@ def test_dists_of_equal_pictures_is_zero_and_its_gradient_flows(tmp_path):
             state[f"features.{layer}.bias"] = torch.zeros(channels)
             before = channels
     state |= {name: torch.rand(1, sum(CHANNELS), 1, 1, generator=generator) for name in ("alpha", "beta")}
-    save_file(state, tmp_path / "dists.safetensors")
+    save_file(state, path)
+    return state
+
+
+def test_dists_of_equal_pictures_is_zero_and_its_gradient_flows(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    state = write_dists(tmp_path / "dists.safetensors")
     dists = DISTS(tmp_path / "dists.safetensors")
     a, b = torch.rand(2, 2, 3, 40, 40, generator=generator)
     torch.testing.assert_close(dists(a, a), torch.zeros(2), atol=1e-4, rtol=0)
@@ -90,6 +100,24 @@ def test_dists_of_equal_pictures_is_zero_and_its_gradient_flows(tmp_path):
     save_file(state, tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match="not DISTS"):
         DISTS(tmp_path / "other.safetensors")
+
+
+def test_dists_and_edges_are_taken_in_float32_under_autocast(tmp_path):
+    write_dists(tmp_path / "dists.safetensors")
+    distance = EdgeAware(DISTS(tmp_path / "dists.safetensors"))
+    a, b = torch.rand(2, 1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        automatic = distance(a, b)
+    assert torch.equal(automatic, distance(a, b))
+
+
+def test_the_perceptual_network_lies_where_the_run_computes(tmp_path):
+    write_dists(tmp_path / "dists.safetensors")
+    settings = D3SRSettings(perceptual="ea-dists", discriminator="none", lora_rank=0)
+    networks = Networks(Restorer(tiny_unet(), tiny_vae(), ALPHAS, sampler="d3sr"))
+    sources = Sources((), dists=tmp_path / "dists.safetensors")
+    task = build_task({}, settings, networks, sources, None, None, torch.device("meta"), resumed=False)
+    assert {buffer.device.type for buffer in task.distance.buffers()} == {"meta"}
 
 
 def discriminator():
@@ -188,6 +216,8 @@ def test_sd_size_preset_from_stable_diffusion(many_photos, tmp_path):
     base = tmp_path / "stable-diffusion-2-1-base"
     write_base(base, AddSRUNet(**UNET | {"use_image_cross_attention": False}))
     change = ("--set", "task.perceptual=none", "--set", "loop.rate=1e-2")
+    random = ("--set", "task.discriminator=random")
+    train_tiny("d3sr", "--data", many_photos, "--init", base, "--out", tmp_path / "random", *change, *random, **SHORT)
     out = tmp_path / "run"
     train_tiny("d3sr", "--data", many_photos, "--init", base, "--out", out, *change, **SHORT)
     row = json.loads((out / "stats.jsonl").read_text().splitlines()[-1])

@@ -168,6 +168,8 @@ def test_steps_on_the_way_are_a_pictures_own(lpips_weights, batch):
 def test_distillation_leaves_the_autoencoder_alone(lpips_weights):
     with pytest.raises(TrainingError, match="has the autoencoder, whose latents the teacher reads"):
         student_task(lpips_weights, trainable=["*"])
+    with pytest.raises(TrainingError, match="has the autoencoder, whose latents the teacher reads"):
+        student_task(lpips_weights, trainable=["unet.*", "vae.encoder.*"])
 
 
 def test_teacher_and_student_get_the_same_text(lpips_weights, batch):

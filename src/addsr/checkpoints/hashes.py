@@ -23,20 +23,19 @@ def weights_sha256(files: ModelFiles) -> str:
     lora = files.parts.get("lora")
     added = b"" if lora is None else file_sha256(lora).encode()  # whatever the file is called and wherever it lies
     memory = _Memory()
-    if (files.folder / HASHES).is_file():
-        text = hash_list(files.folder, memory.sha256)
-        memory.save()
-        return hashlib.sha256(text.encode() + added).hexdigest()
     paths = set[Path]()
     places = [place for part, place in files.parts.items() if part != "lora"]
     for place in (*places, *([] if files.overlay is None else [files.overlay])):
         found = [place] if place.is_file() else place.rglob("*")
         paths |= {path for path in found if path.suffix in WEIGHTS and path.is_file()}
-    digest = hashlib.sha256(added)
-    for path in sorted(paths, key=lambda path: path.parts[-2:]):
-        digest.update(f"{'/'.join(path.parts[-2:])} {memory.sha256(path)}\n".encode())
+    ours = all(path.suffix == ".safetensors" and path.is_relative_to(files.folder) for path in paths)
+    if ours and (files.folder / HASHES).is_file():  # else somebody else's list, of some parts
+        data = hash_list(files.folder, memory.sha256).encode() + added
+    else:
+        lines = sorted(f"{'/'.join(path.parts[-2:])} {memory.sha256(path)}\n" for path in paths)
+        data = added + "".join(lines).encode()
     memory.save()
-    return digest.hexdigest()
+    return hashlib.sha256(data).hexdigest()
 
 
 def hash_list(folder: Path, sha256: Callable[[Path], str]) -> str:

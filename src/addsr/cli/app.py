@@ -42,7 +42,7 @@ def common(
 
 
 def main() -> NoReturn:
-    """Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 interrupted."""
+    """Exit codes: 0 all done, 1 some inputs (of `upscale`) or the command failed, 2 wrong usage, 130 interrupted."""
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

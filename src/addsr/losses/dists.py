@@ -55,6 +55,10 @@ class DISTS(nn.Module):
         return taps
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(a.device.type, enabled=False):  # variances are differences that bf16 does not hold
+            return self._distance(a.float(), b.float())
+
+    def _distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             reference = self.features(b)
         similarity = a.new_zeros(len(a))

@@ -31,5 +31,6 @@ class EdgeAware(nn.Module):
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Pictures (N, 3, H, W) in [0, 1] -> (N,)."""
-        edges = (sobel_magnitude(picture).expand(-1, 3, -1, -1) for picture in (a, b))
+        with torch.autocast(a.device.type, enabled=False):
+            edges = [sobel_magnitude(picture.float()).expand(-1, 3, -1, -1) for picture in (a, b)]
         return self.distance(a, b) + self.distance(*edges)

@@ -108,9 +108,16 @@ class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
 
     def encode(self, x: torch.Tensor) -> Encoded:
         """(N, 3, f·H, f·W) in [-1, 1] -> unscaled latents (N, C, H, W), as a distribution of no spread."""
+        self._arrive()
         latents = self.encoder(F.pixel_unshuffle(x, self.config["factor"]))
         return Encoded(PointDistribution(latents))
 
     def decode(self, z: torch.Tensor) -> Decoded:
         """Unscaled latents (N, C, H, W) -> picture (N, 3, f·H, f·W), about [-1, 1]."""
+        self._arrive()
         return Decoded(F.pixel_shuffle(self.decoder(z), self.config["factor"]))
+
+    def _arrive(self) -> None:
+        """Let diffusers' offloading bring the weights, as its own autoencoders do: it waits for `forward` else."""
+        if (hook := getattr(self, "_hf_hook", None)) is not None:
+            hook.pre_forward(self)

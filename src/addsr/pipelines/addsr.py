@@ -16,6 +16,7 @@ from addsr.pipelines.input import ImageInput, to_tensor
 from addsr.pipelines.output import OUTPUT_TYPES, RestorationOutput, to_output
 from addsr.prompts.compose import NEGATIVE_PROMPT
 from addsr.prompts.text import PromptEncoder
+from addsr.runtime.offload import Offload
 
 
 class AddSRPipeline(DiffusionPipeline):
@@ -78,7 +79,7 @@ class AddSRPipeline(DiffusionPipeline):
     @property
     def restorer(self) -> Restorer:
         """The same networks without diffusers' interface."""
-        return Restorer(
+        restorer = Restorer(
             self.unet,
             self.vae,
             self.scheduler.alphas_cumprod,
@@ -94,6 +95,8 @@ class AddSRPipeline(DiffusionPipeline):
             timestep_spacing=self.scheduler.config.get("timestep_spacing") or "leading",
             released_overlap=self.config["released_overlap"],
         )
+        restorer.offload = Offload(device=self._execution_device)  # where diffusers' offloading computes
+        return restorer
 
     @torch.no_grad()
     def __call__(

@@ -14,6 +14,7 @@ from addsr.models.fixed_prompt import FixedPrompt
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.input import ImageInput, to_tensor
 from addsr.pipelines.output import OUTPUT_TYPES, RestorationOutput, to_output
+from addsr.runtime.offload import Offload
 
 
 class D3SRPipeline(DiffusionPipeline):
@@ -48,7 +49,7 @@ class D3SRPipeline(DiffusionPipeline):
     @property
     def restorer(self) -> Restorer:
         """The same networks without diffusers' interface."""
-        return Restorer(
+        restorer = Restorer(
             self.unet,
             self.vae,
             self.scheduler.alphas_cumprod,
@@ -59,6 +60,8 @@ class D3SRPipeline(DiffusionPipeline):
             one_step_timestep=self.config["one_step_timestep"],
             fixed_prompt=self.fixed_prompt,
         )
+        restorer.offload = Offload(device=self._execution_device)  # where diffusers' offloading computes
+        return restorer
 
     @torch.no_grad()
     def __call__(

@@ -87,6 +87,10 @@ def networks_at_start(config: dict[str, Any]) -> Networks:
     if tables := [name for name in ("vae", "controlnet") if name in config]:
         raise TrainingError(f"table [{tables[0]}] has no effect, as the networks are those of {start}")
     networks = networks_from(start)
+    if not torch.allclose(networks.restorer.alphas_cumprod, scaled_linear_alphas_cumprod(), rtol=1e-5):
+        raise TrainingError(
+            f"{start}: its noise schedule is not Stable Diffusion's, with which trained models are saved"
+        )
     if (changes := config.get("unet")) is not None:
         if "faithful" in config:
             raise TrainingError(

@@ -72,7 +72,7 @@ def build_task(
     if isinstance(settings, TeacherSettings):
         return TeacherTask(networks.restorer, settings, encode_text=networks.encode_text)
     if isinstance(settings, D3SRSettings):
-        return _d3sr_task(config, settings, networks, sources, lpips, pairs)
+        return _d3sr_task(config, settings, networks, sources, lpips, pairs, device)
     if networks.restorer.sampler != "addsr":
         sampler = networks.restorer.sampler
         raise TrainingError(f'a student takes AddSR\'s steps, and this start {sampler}: --set defaults.sampler="addsr"')
@@ -102,6 +102,7 @@ def _d3sr_task(
     sources: Sources,
     lpips: SqueezeLPIPS | None,
     pairs: Pairs,
+    device: torch.device,
 ) -> Task:
     generator = networks.restorer
     if generator.sampler != "d3sr":
@@ -118,7 +119,7 @@ def _d3sr_task(
             raise TrainingError(
                 f"task.perceptual {settings.perceptual} needs DISTS: give --dists FILE, or --set task.perceptual=ea-lpips"
             )
-        distance = DISTS(sources.dists)
+        distance = DISTS(sources.dists).to(device)
     if settings.perceptual.startswith("ea-"):
         distance = EdgeAware(distance)
     discriminator = _latent_discriminator(config, settings, networks, pairs)
@@ -140,7 +141,8 @@ def _latent_discriminator(
     source = config.get("discriminator") or config.get("init")
     if settings.discriminator == "random":
         unet = fresh_unet_like(generator.unet)
-        judge = Judge(DiffusionEncoder.from_unet(unet), generator.vae, generator.alphas_cumprod)
+        prompt = None if generator.fixed_prompt is None else generator.fixed_prompt(1).detach().clone()
+        judge = Judge(DiffusionEncoder.from_unet(unet), generator.vae, generator.alphas_cumprod, prompt)
     elif source is None:
         raise TrainingError("task.discriminator diffusion needs a diffusion model: give --discriminator MODEL")
     else:

@@ -5,7 +5,6 @@ A share of the batches trains a later step beside the first (see `rollout`), and
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
@@ -146,10 +145,10 @@ class StudentTask:
     averaged: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.teacher is not None and any(fnmatchcase("vae.decoder", pattern) for pattern in self.settings.trainable):
+        self._trained, self.networks = trained_networks(self.student, self.settings.trainable)
+        if self.teacher is not None and "vae" in self.networks:
             message = "task.trainable has the autoencoder, whose latents the teacher reads: leave vae.* out of it"
             raise TrainingError(f"{message}, e.g. --set 'task.trainable=[\"unet.*\"]'")
-        self._trained, self.networks = trained_networks(self.student, self.settings.trainable)
         self.averaged = tuple(self.networks)
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
