@@ -1,7 +1,12 @@
 """Where a run starts from."""
 
+import json
+
+import pytest
 import torch
 
+from addsr.errors import TrainingError
+from addsr.training.networks import networks_at_start
 from addsr.training.pca import start_from_components, start_from_condition
 from tests.tiny import tiny_unet, tiny_vae
 
@@ -21,3 +26,12 @@ def test_components_are_an_autoencoder_and_the_skip_gives_the_picture_back():
     assert (through - smooth).abs().mean() < 0.02
     torch.testing.assert_close(latents.var((0, 2, 3)), torch.ones(24), atol=0.1, rtol=0)
     torch.testing.assert_close(skipped, latents, atol=1e-3, rtol=0)
+
+
+def test_another_noise_schedule_is_refused_as_it_would_be_lost(compact_pipeline, tmp_path):
+    compact_pipeline.save_pretrained(tmp_path)
+    networks_at_start({"init": str(tmp_path)})
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"beta_end": 0.013}))
+    with pytest.raises(TrainingError, match="its noise schedule is not Stable Diffusion's"):
+        networks_at_start({"init": str(tmp_path)})
