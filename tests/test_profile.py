@@ -44,7 +44,7 @@ def test_a_preset_counts_as_the_model_that_it_trains():
     d3sr, compact = profile("compact-d3sr"), profile("compact")
     assert d3sr.parameters == compact.parameters
     assert list(d3sr.stages) == ["encode", "unet", "decode"]
-    assert profile("compact-student").macs > compact.macs
+    assert profile("compact-student").macs == compact.macs  # the bundled model's networks, to be trained from scratch
     with pytest.raises(AddSRError, match="sd2-addsr is a training preset"):
         profile("sd2-addsr")
 
