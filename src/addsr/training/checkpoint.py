@@ -62,7 +62,18 @@ def save_checkpoint(
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        _write(part, run, images, networks, averages, optimizers, state)
+        frozen = {name: _frozen(network) for name, network in networks.items()}
+        _save_frozen(run, networks, frozen)
+        weights = {name: (network.state_dict(), frozen[name]) for name, network in networks.items()}
+        weights |= {f"{name}_ema": (average.module.state_dict(), frozen[name]) for name, average in averages.items()}
+        for name, (tensors, left_out) in weights.items():
+            _save({key: value for key, value in tensors.items() if key not in left_out}, part / f"{name}.safetensors")
+        torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
+        updates = {name: average.updates for name, average in averages.items()}
+        (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
+        as_new_files(part)
+        for file in part.iterdir():
+            _on_disk(file)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch's own is a RuntimeError
         shutil.rmtree(part, ignore_errors=True)
         last = latest_checkpoint(run)
@@ -73,29 +84,6 @@ def save_checkpoint(
     for old in sorted(_checkpoints(run), key=_images)[:-keep]:
         shutil.rmtree(old)
     return target
-
-
-def _write(
-    part: Path,
-    run: Path,
-    images: int,
-    networks: Mapping[str, nn.Module],
-    averages: Mapping[str, EMA],
-    optimizers: Mapping[str, Any],
-    state: Mapping[str, Any],
-) -> None:
-    frozen = {name: _frozen(network) for name, network in networks.items()}
-    _save_frozen(run, networks, frozen)
-    weights = {name: (network.state_dict(), frozen[name]) for name, network in networks.items()}
-    weights |= {f"{name}_ema": (average.module.state_dict(), frozen[name]) for name, average in averages.items()}
-    for name, (tensors, left_out) in weights.items():
-        _save({key: value for key, value in tensors.items() if key not in left_out}, part / f"{name}.safetensors")
-    torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
-    updates = {name: average.updates for name, average in averages.items()}
-    (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
-    as_new_files(part)
-    for file in part.iterdir():
-        _on_disk(file)
 
 
 def load_checkpoint(
