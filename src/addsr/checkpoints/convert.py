@@ -1,6 +1,5 @@
 """A model's parts, wherever they lie, as one folder that `addsr upscale --model` and the pipelines take."""
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -10,10 +9,10 @@ from safetensors.torch import save_file
 from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import faithful_files
 from addsr.checkpoints.hashes import HASHES, file_sha256, hash_list
-from addsr.checkpoints.permissions import as_new_files
 from addsr.checkpoints.published import ModelFiles
 from addsr.checkpoints.reading import read_tensors
 from addsr.errors import OutputError
+from addsr.runtime.complete_folder import complete_folder, settle_files
 from addsr.runtime.device import choose_precision
 
 
@@ -48,20 +47,16 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
     scheduler = DDPMScheduler.from_pretrained(files.parts["scheduler"], local_files_only=True)
     text_encoder, tokenizer = (None, None) if words is None else (words.text_encoder, words.tokenizer)
     pipeline = pipeline_of(restorer, scheduler, text_encoder, tokenizer)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        save_pipeline(pipeline, part)
-        for name, path in faithful_files(files).items():
-            save_file(read_tensors(path, dtype), part / name / path.name)
-        as_new_files(part)
-        (part / HASHES).write_text(hash_list(part, file_sha256), encoding="utf-8")
-        (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
-        part.rename(out)
+        with complete_folder(out) as part:
+            save_pipeline(pipeline, part)
+            for name, path in faithful_files(files).items():
+                save_file(read_tensors(path, dtype), part / name / path.name)
+            (part / HASHES).write_text(hash_list(part, file_sha256), encoding="utf-8")
+            (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
+            settle_files(part)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{out}: cannot be written ({first_line(error)})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return {path.relative_to(out).as_posix(): path.stat().st_size for path in out.rglob("*") if path.is_file()}
 
 

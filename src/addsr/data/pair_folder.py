@@ -1,7 +1,6 @@
 """LR/HR pairs as folders: `hr`, `lr` and a manifest that says how each pair was made."""
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from PIL import Image
 from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, from_uint8, to_uint8, two_order
 from addsr.data.photos import Photos
 from addsr.errors import DataError
+from addsr.runtime.complete_folder import complete_folder
 
 TWO_ORDER = "two-order"
 _FOLDERS = ("hr", "lr")
@@ -47,32 +47,29 @@ def write_pairs(
         raise DataError(f"unknown case {case!r}; there are {', '.join((TWO_ORDER, *CASES))}")
     if (out / "manifest.jsonl").exists() or any(list((out / name).glob("*")) for name in _FOLDERS):
         raise DataError(f"{out}: holds pairs already; take another folder")
-    parts = {name: out / f".{name}.part" for name in _FOLDERS}  # half of a set would train without a word
-    for part in parts.values():
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    numbers = asdict(settings) if case == TWO_ORDER else None
-    rows = []
-    for index, photo_name in enumerate(photos.names):
-        try:
-            photo = photos[index]
-        except DataError:
-            photos.unreadable.append(photo_name)
-            continue
-        for copy in range(count):
-            rng = np.random.default_rng([seed, index, copy])
-            hr = from_uint8(_cropped(photo, crop, rng))
-            lr = two_order(hr, settings, rng) if case == TWO_ORDER else fixed_case(hr, case, rng)
-            name = f"{index:06d}_{copy}_{Path(photo_name).stem}.png"
-            for folder, picture in zip(_FOLDERS, (hr, lr), strict=True):
-                Image.fromarray(to_uint8(picture)).save(parts[folder] / name)
-            rows.append({"name": name, "photo": photo_name, "case": case, "seed": [seed, index, copy]})
-    if not rows:
-        raise DataError(f"no usable photo: {len(photos.unreadable)} unreadable or damaged")
-    for folder, part in parts.items():
-        if (out / folder).is_dir():
-            (out / folder).rmdir()  # empty, as seen above
-        part.rename(out / folder)
+    for name in _FOLDERS:
+        if (out / name).is_dir():
+            (out / name).rmdir()  # empty, as seen above
+    # half of a set would train without a word
+    with complete_folder(out / "hr") as hr_folder, complete_folder(out / "lr") as lr_folder:
+        numbers = asdict(settings) if case == TWO_ORDER else None
+        rows = []
+        for index, photo_name in enumerate(photos.names):
+            try:
+                photo = photos[index]
+            except DataError:
+                photos.unreadable.append(photo_name)
+                continue
+            for copy in range(count):
+                rng = np.random.default_rng([seed, index, copy])
+                hr = from_uint8(_cropped(photo, crop, rng))
+                lr = two_order(hr, settings, rng) if case == TWO_ORDER else fixed_case(hr, case, rng)
+                name = f"{index:06d}_{copy}_{Path(photo_name).stem}.png"
+                for folder, picture in ((hr_folder, hr), (lr_folder, lr)):
+                    Image.fromarray(to_uint8(picture)).save(folder / name)
+                rows.append({"name": name, "photo": photo_name, "case": case, "seed": [seed, index, copy]})
+        if not rows:
+            raise DataError(f"no usable photo: {len(photos.unreadable)} unreadable or damaged")
     part = out / ".manifest.jsonl.part"
     head = {"case": case, "seed": seed, "crop": crop, "degradation": numbers}
     part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))

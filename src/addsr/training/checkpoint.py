@@ -1,7 +1,6 @@
 """Checkpoints of a run: folders `checkpoint-IMAGES`, complete or absent, and beside them `frozen`, which never changes."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from addsr.checkpoints.building import first_line
-from addsr.checkpoints.permissions import as_new_files
 from addsr.errors import TrainingError
+from addsr.runtime.complete_folder import complete_folder, settle_files
 from addsr.training.ema import EMA
 
 _PREFIX = "checkpoint-"
@@ -58,29 +57,24 @@ def save_checkpoint(
         TrainingError: if it cannot be written; those that are there stay.
     """
     target = run / f"{_PREFIX}{images:09d}"
-    part = run / f".{target.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        part.mkdir(parents=True)
-        frozen = {name: _frozen(network) for name, network in networks.items()}
-        _save_frozen(run, networks, frozen)
-        weights = {name: (network.state_dict(), frozen[name]) for name, network in networks.items()}
-        weights |= {f"{name}_ema": (average.module.state_dict(), frozen[name]) for name, average in averages.items()}
-        for name, (tensors, left_out) in weights.items():
-            _save({key: value for key, value in tensors.items() if key not in left_out}, part / f"{name}.safetensors")
-        torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
-        updates = {name: average.updates for name, average in averages.items()}
-        (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
-        as_new_files(part)
-        for file in part.iterdir():
-            _on_disk(file)
+        with complete_folder(target, replace=True) as part:
+            frozen = {name: _frozen(network) for name, network in networks.items()}
+            _save_frozen(run, networks, frozen)
+            weights = {name: (network.state_dict(), frozen[name]) for name, network in networks.items()}
+            for name, average in averages.items():
+                weights[f"{name}_ema"] = (average.module.state_dict(), frozen[name])
+            for name, (tensors, left_out) in weights.items():
+                kept = {key: value for key, value in tensors.items() if key not in left_out}
+                _save(kept, part / f"{name}.safetensors")
+            torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
+            updates = {name: average.updates for name, average in averages.items()}
+            (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
+            settle_files(part)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch's own is a RuntimeError
-        shutil.rmtree(part, ignore_errors=True)
         last = latest_checkpoint(run)
-        kept = "there is none before it" if last is None else f"the last one is {last.name}"
-        raise TrainingError(f"{target}: the checkpoint cannot be written ({first_line(error)}); {kept}") from error
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+        before = "there is none before it" if last is None else f"the last one is {last.name}"
+        raise TrainingError(f"{target}: the checkpoint cannot be written ({first_line(error)}); {before}") from error
     for old in sorted(_checkpoints(run), key=_images)[:-keep]:
         shutil.rmtree(old)
     return target
@@ -128,26 +122,17 @@ def _frozen(network: nn.Module) -> set[str]:
 
 def _save_frozen(run: Path, networks: Mapping[str, nn.Module], frozen: Mapping[str, set[str]]) -> None:
     """Write what is frozen, once a run; what one that never had a checkpoint left behind is replaced."""
-    begun = latest_checkpoint(run) is not None
-    for name, names in frozen.items():
-        target = run / _FROZEN / f"{name}.safetensors"
-        if not begun:
-            target.unlink(missing_ok=True)
-        if not names or target.is_file():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        _save({key: value for key, value in networks[name].state_dict().items() if key in names}, part)
-        as_new_files(target.parent)
-        _on_disk(part)
-        part.rename(target)
+    if latest_checkpoint(run) is None:
+        shutil.rmtree(run / _FROZEN, ignore_errors=True)
+    if (run / _FROZEN).is_dir() or not any(frozen.values()):
+        return
+    with complete_folder(run / _FROZEN) as part:
+        for name, names in frozen.items():
+            weights = {key: value for key, value in networks[name].state_dict().items() if key in names}
+            if weights:
+                _save(weights, part / f"{name}.safetensors")
+        settle_files(part)
 
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({key: value.contiguous().clone() for key, value in tensors.items()}, path)
-
-
-def _on_disk(path: Path) -> None:
-    """Wait until a file is written, or its name may outlive a power cut without its contents."""
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())

@@ -1,6 +1,5 @@
 """Where a run's networks come from: a preset's tables, a model, or an earlier run; and how they become a model."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from torch import nn
 
 from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
-from addsr.checkpoints.permissions import as_new_files
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
 from addsr.diffusion.defaults import misfit
 from addsr.diffusion.restorer import Restorer
@@ -26,6 +24,7 @@ from addsr.models.controlnet import AddSRControlNet
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 from addsr.prompts.text import PromptEncoder
+from addsr.runtime.complete_folder import complete_folder, settle_files
 from addsr.training.checkpoint import latest_checkpoint, read_weights
 from addsr.training.config import make_settings, read_run_config
 from addsr.training.context import TextEncoder
@@ -273,15 +272,10 @@ def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networ
         TrainingError: if it cannot be written; the checkpoint stays.
     """
     put_averages(networks.restorer, checkpoint)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        part.mkdir(parents=True)
-        _write_model(networks, part, faithful)
-        shutil.rmtree(out, ignore_errors=True)
-        part.rename(out)
+        with complete_folder(out, replace=True) as part:
+            _write_model(networks, part, faithful)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(part, ignore_errors=True)
         message = f"{out}: the model cannot be written ({first_line(error)})"
         raise TrainingError(f"{message}; {checkpoint.name} is there: go on with --resume to write it") from error
 
@@ -303,7 +297,7 @@ def _write_model(networks: Networks, part: Path, faithful: Networks | None) -> N
     scheduler = DDPMScheduler.from_config(betas | kinds)
     text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
     save_pipeline(pipeline_of(restorer, scheduler, text_encoder, tokenizer), part)
-    as_new_files(part)
+    settle_files(part)
 
 
 def _save_faithful(network: nn.Module, faithful: nn.Module, folder: Path) -> None:

@@ -1,0 +1,46 @@
+"""Folders that are complete or absent: models, checkpoints, training pairs."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def complete_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """An empty folder to write into, which gets the name `target` at the end, and is gone if there was an error.
+
+    Args:
+        target: must not exist, or be empty, unless `replace`.
+        replace: whatever has the name goes at the very end.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if replace:
+            shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def settle_files(folder: Path) -> None:
+    """Give all files of a folder the mode that any new file there has, and wait until they are on disk.
+
+    safetensors writes for the owner alone; a name may outlive a power cut without its contents.
+    """
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,46 @@
+import pytest
+
+from addsr.runtime.complete_folder import complete_folder
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_it_appears_when_it_is_complete(tmp_path):
+    with complete_folder(tmp_path / "deep" / "model") as part:
+        (part / "weights").write_text("new")
+        assert not (tmp_path / "deep" / "model").exists()
+    assert names(tmp_path) == ["deep", "deep/model", "deep/model/weights"]
+
+
+def interrupted(target):
+    with complete_folder(target) as part:
+        (part / "weights").write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_nothing_is_left_of_an_interruption(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "model")
+    assert not names(tmp_path)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_is_there_goes_only_where_it_may(tmp_path, replace):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    try:
+        with complete_folder(tmp_path / "model", replace=replace) as part:
+            (part / "new").touch()
+    except OSError:
+        assert not replace
+    assert names(tmp_path) == ["model", "model/new" if replace else "model/old"]
+
+
+def test_what_a_killed_run_left_is_not_taken_along(tmp_path):
+    (tmp_path / ".model.part").mkdir()
+    (tmp_path / ".model.part" / "old").touch()
+    with complete_folder(tmp_path / "model"):
+        pass
+    assert names(tmp_path) == ["model"]
