@@ -70,6 +70,12 @@ def test_fidelity_of_the_bundled_model(addsr, photo):
     assert detailed != faithful
 
 
+def test_options_without_effect_are_named(addsr, photo):
+    _, _, err = addsr("upscale", photo, "--prompt", "a cat", "--guidance-scale", 2)
+    assert "words, --guidance-scale" in err
+    assert "--compat" not in err
+
+
 def test_beside_the_input(addsr, photo):
     code, _, err = addsr("upscale", photo)
     assert code == 0

@@ -112,6 +112,29 @@ def test_a_larger_network_on_the_autoencoder_of_the_start(preset, folder, tmp_pa
     assert "table [vae] has no effect" in other.output
 
 
+def test_a_preset_gives_up_its_networks_to_a_start(preset, folder, tmp_path):
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "first").exit_code == 0
+    result = run("train", preset, "--data", folder, "--out", tmp_path / "run", "--init", tmp_path / "first")
+    assert f"the networks are those of {tmp_path / 'first'}: [unet] and [vae] of the preset is passed over" in " ".join(
+        result.output.split()
+    )
+
+
+def test_a_model_that_cannot_be_written_can_be_written_later(preset, folder, tmp_path, monkeypatch):
+    def full(*_args, **_more):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("addsr.training.networks.save_pipeline", full)
+        result = run("train", preset, "--data", folder, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "the model cannot be written" in result.output
+    assert "No space left on device" in result.output
+    assert not [path.name for path in (tmp_path / "run").iterdir() if "model" in path.name]
+    assert run("train", "--out", tmp_path / "run", "--resume").exit_code == 0
+    assert addsr.load(tmp_path / "run" / "model")
+
+
 def test_what_does_not_train_stays_with_the_run(preset, folder, tmp_path):
     out = tmp_path / "run"
     (out / "frozen").mkdir(parents=True)

@@ -11,6 +11,8 @@ from addsr.cli import convert, degrade, download, info, profile, tag, train, ups
 app = typer.Typer(
     name="addsr",
     help="Restore degraded photographs and enlarge them with diffusion models in one to four steps.",
+    epilog="Exit codes: 0 all done, 1 the command or some pictures failed, 2 wrong usage (of upscale, a model that cannot "
+    "be used, too), 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,7 +44,7 @@ def common(
 
 
 def main() -> NoReturn:
-    """Exit codes: 0 all done, 1 some inputs (of `upscale`) or the command failed, 2 wrong usage, 130 interrupted."""
+    """Run a command and leave with its exit code (see the help above)."""
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
