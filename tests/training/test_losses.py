@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from addsr.data.draws import Draws
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
@@ -16,6 +17,7 @@ from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
+from addsr.losses.smoothing import smoothed
 
 
 def test_hinge_losses():
@@ -212,3 +214,15 @@ def test_scene_statistics_are_taken_in_float32_and_reach_the_pictures_alone():
     assert targets.grad is None
     assert flat.grad is not None
     assert flat.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("reflect", [False, True])
+def test_smoothing_is_a_weighted_mean_of_the_surroundings(reflect):
+    values = torch.rand(2, 3, 9, 6, generator=torch.Generator().manual_seed(0))
+    taps = torch.tensor([1.0, 2.0, 5.0, 2.0, 1.0])
+    kernel = (taps[:, None] * taps).expand(3, 1, 5, 5)
+    padded, ones = (
+        F.pad(x, (2,) * 4, mode="reflect" if reflect else "constant") for x in (values, torch.ones_like(values))
+    )
+    expected = F.conv2d(padded, kernel, groups=3) / F.conv2d(ones, kernel, groups=3)
+    torch.testing.assert_close(smoothed(values, tuple(taps.tolist()), reflect=reflect), expected)

@@ -17,7 +17,7 @@ def profile(
             help="compact, a folder, addsr, seesr or d3sr (Stable Diffusion 2 size), or a preset such as compact-d3sr.",
         ),
     ],
-    size: Annotated[int, typer.Option(help="Pixels along a side of the result, in 32s (compact) or 64s.")] = 512,
+    size: Annotated[int, typer.Option(help="Side of the result: a multiple of 32 (compact) or 64 pixels.")] = 512,
     steps: Annotated[int | None, typer.Option(help="Default: the model's own.")] = None,
     timed: Annotated[
         bool, typer.Option("--seconds", help="Run and time each stage; addsr, seesr and d3sr with random weights.")

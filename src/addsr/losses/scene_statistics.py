@@ -10,8 +10,11 @@ measure of its own.
 import torch
 import torch.nn.functional as F
 
+from addsr.losses.smoothing import smoothed
+
 SCALES = 2
 WINDOW = 64  # pixels along a side, about, over which statistics are taken
+TAPS = (1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0)  # of a place's surroundings, binomial
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 STEP = 1 / 255  # a deviation that no 8-bit picture shows
 
@@ -43,9 +46,9 @@ def _luminance(pictures: torch.Tensor) -> torch.Tensor:
 
 def _statistics(grey: torch.Tensor, windows: tuple[int, int]) -> torch.Tensor:
     """(N, 10, *windows): means of |m|, of m², and of the positive and negative parts of products of neighbours."""
-    mean = _surroundings(grey)
+    mean = smoothed(grey, TAPS, reflect=True)
     centred = grey - mean
-    normalized = centred / ((_surroundings(centred.square()) + STEP**2).sqrt() + STEP)
+    normalized = centred / ((smoothed(centred.square(), TAPS, reflect=True) + STEP**2).sqrt() + STEP)
     inner = normalized[:, :, 1:-1, 1:-1]
     products = torch.cat([inner * _moved(normalized, *offset) for offset in NEIGHBOURS], 1)
     values = torch.cat([inner.abs(), inner.square(), F.relu(products), F.relu(-products)], 1)
@@ -55,10 +58,3 @@ def _statistics(grey: torch.Tensor, windows: tuple[int, int]) -> torch.Tensor:
 def _moved(values: torch.Tensor, down: int, right: int) -> torch.Tensor:
     height, width = values.shape[-2:]
     return values[:, :, 1 + down : height - 1 + down, 1 + right : width - 1 + right]
-
-
-def _surroundings(values: torch.Tensor) -> torch.Tensor:
-    """Mean of a place's surroundings, seven binomial taps each way."""
-    taps = values.new_tensor([1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0]) / 64
-    values = F.pad(values, (3, 3, 3, 3), mode="reflect")
-    return F.conv2d(F.conv2d(values, taps.view(1, 1, 1, 7)), taps.view(1, 1, 7, 1))
