@@ -74,6 +74,8 @@ def test_options_without_effect_are_named(addsr, photo):
     _, _, err = addsr("upscale", photo, "--prompt", "a cat", "--guidance-scale", 2)
     assert "words, --guidance-scale" in err
     assert "--compat" not in err
+    words = ("--psr-weight", 0.5, "--steps", 1, "--ext", "jpg", "-o", photo.with_name("named.png"))
+    assert "--psr-weight (one step), --ext (OUT is a file)" in addsr("upscale", photo, *words)[2]
 
 
 def test_beside_the_input(addsr, photo):
@@ -305,6 +307,36 @@ def test_no_picture_outlives_its_turn(photo, model, fails):
 
 def test_plan_takes_each_input_once(photo):
     assert len(batch.plan([photo, photo, photo.parent], None, "_x4", "auto", False)) == 1
+
+
+@pytest.mark.parametrize("again", [("-s", 4), ("-s", 2)])
+def test_a_folder_leaves_out_all_results_of_an_earlier_run(addsr, photo, again):
+    Image.open(photo).save(photo.with_suffix(".png"))
+    for name in ("b_x2000.png", "c_png.png"):
+        Image.open(photo).save(photo.with_name(name))
+    addsr("upscale", photo.parent)
+    sources = [job.source.name for job in batch.plan([photo.parent], None, f"_x{again[1]}", "auto", True)]
+    assert sources == ["b_x2000.png", "c_png.png", "photo.jpg", "photo.png"]
+
+
+def test_a_plan_is_of_the_run_that_is_asked_for(addsr, photo, tmp_path):
+    Image.open(photo).save(photo.with_name("photo_x4.png"))
+    (photo.parent / "broken.png").write_bytes(b"x")
+    code, out, err = addsr("upscale", photo.parent, "-o", tmp_path / "out", "--suffix", "", "--plan", "--json")
+    rows = {json.loads(line)["input"].rpartition("/")[2]: json.loads(line) for line in out.splitlines()}
+    assert code == 1
+    assert list(rows) == ["broken.png", "photo.jpg", "photo_x4.png"]
+    assert rows["broken.png"]["status"] == "error"
+    assert "broken.png" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_names_its_picture(addsr, photo, monkeypatch):
+    monkeypatch.setattr("addsr.upscaler.MAX_OUTPUT_PIXELS", 100)
+    code, out, err = addsr("upscale", photo, "--json")
+    assert code == 1
+    assert f"error: {photo}: 16×12 at scale 4 takes" in err
+    assert json.loads(out)["error"] in err
 
 
 def test_a_plan_writes_nothing(addsr, photo):

@@ -7,6 +7,7 @@ from PIL import Image
 from addsr.models.controlnet import AddSRControlNet
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.addsr import AddSRPipeline
+from addsr.pipelines.input import to_tensor
 from tests.tiny import SCHEDULE, tiny_unet
 
 
@@ -161,3 +162,9 @@ def test_diffusers_offloading_brings_the_autoencoder_and_says_where_to_compute(c
     assert called == [compact_pipeline.vae] * 2
     monkeypatch.setattr(type(compact_pipeline), "_execution_device", torch.device("meta"))
     assert compact_pipeline.restorer.placement.device.type == "meta"
+
+
+def test_pipelines_take_pictures_of_any_mode():
+    deep = np.array([[0, 300], [30000, 65535]], np.uint16)
+    assert torch.equal(to_tensor(Image.fromarray(deep)), torch.from_numpy(deep / np.float32(65535)).expand(1, 3, 2, 2))
+    assert to_tensor(np.random.default_rng(0).random((1, 8, 8, 3))).dtype == torch.float32

@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -201,6 +203,92 @@ def test_clear_grey_stays_clear(tmp_path):
     picture = read_picture(tmp_path / "one.png")
     assert picture.alpha is not None
     assert np.array_equal(picture.alpha[0].numpy() == 0, deep == 7)
+
+
+def png(path, bits, colour, rows, key):
+    """A 2-pixel-wide PNG of any depth with a colour key, which Pillow would not write."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, len(rows), bits, colour, 0, 0, 0)), (b"tRNS", key)]
+    chunks += [(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), (b"IEND", b"")]
+    body = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "row", "key", "mode"),
+    [
+        (16, 2, struct.pack(">6H", *[0x1234] * 3, *[0x3434] * 3), struct.pack(">3H", *[0x1234] * 3), "RGBA"),
+        (8, 0, bytes([7, 9]), struct.pack(">H", 7), "LA"),
+        (4, 0, bytes([0x3F]), struct.pack(">H", 3), "LA"),
+        (2, 0, bytes([0b01110000]), struct.pack(">H", 1), "LA"),
+        (1, 0, bytes([0b10000000]), struct.pack(">H", 1), "LA"),
+    ],
+)
+def test_a_colour_key_of_any_depth(tmp_path, bits, colour, row, key, mode):
+    png(tmp_path / "a.png", bits, colour, [row, row], key)
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.mode == mode
+    assert picture.alpha is not None
+    assert picture.alpha[0].tolist() == [[0, 1], [0, 1]]
+
+
+def test_premultiplied_grey():
+    picture = read_pil(Image.new("LA", (4, 4), (100, 128)).convert("La"))
+    assert picture.mode == "LA"
+
+
+def test_a_damaged_avif_is_an_error_of_ours(tmp_path, monkeypatch):
+    def damaged(_self):
+        raise RuntimeError("Failed to decode image: Missing or empty image item")
+
+    gradient().save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", damaged)  # not every Pillow has AVIF
+    with pytest.raises(InputImageError, match=r"a\.png: .*damaged.*Missing or empty"):
+        read_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_text_of_the_photo_is_written_as_it_was(tmp_path, ending, encoding):
+    artist, exif = "Jörg Müller".encode(encoding), Image.Exif()
+    exif[0x013B] = artist
+    gradient().save(tmp_path / "in.jpg", exif=exif)
+    write_picture(read_picture(tmp_path / "in.jpg").to_pil(), tmp_path / f"out.{ending}", {})
+    with Image.open(tmp_path / f"out.{ending}") as image:
+        assert image.getexif()[0x013B].encode("latin-1") == artist
+
+
+def test_what_the_photographer_noted_is_kept_in_our_comment(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "caption"
+    exif.get_ifd(0x8769).update({0x9286: b"ASCII\0\0\0my note", 0xA002: 23})
+    gradient().save(tmp_path / "in.jpg", exif=exif)
+    for source, target in (("in.jpg", "out.jpg"), ("out.jpg", "again.jpg"), ("in.jpg", "out.tif")):
+        write_picture(read_picture(tmp_path / source).to_pil(), tmp_path / target, {"sha256": "x"})
+    comments = {}
+    for name in ("out.jpg", "again.jpg"):
+        with Image.open(tmp_path / name) as image:
+            directory = image.getexif().get_ifd(0x8769)
+            assert 0xA002 not in directory
+            comments[name] = json.loads(directory[0x9286][8:])
+    with Image.open(tmp_path / "out.tif") as image:
+        assert json.loads(image.getexif()[0x010E]) == {"sha256": "x", "photo_comment": "caption"}
+    assert comments == {"out.jpg": {"sha256": "x", "photo_comment": "my note"}, "again.jpg": {"sha256": "x"}}
+
+
+def test_more_exif_than_a_jpeg_holds(tmp_path):
+    image = gradient()
+    exif = Image.Exif()
+    exif[0x013B] = "x" * 59_000
+    image.info["exif"] = exif.tobytes()
+    with pytest.warns(UserWarning, match=r"a\.jpg: the photo's EXIF .* do not both fit"):
+        write_picture(image, tmp_path / "a.jpg", {"prompt": "y" * 9000})
+    with Image.open(tmp_path / "a.jpg") as written:
+        assert b"yyyy" in written.getexif().get_ifd(0x8769)[0x9286]
+    with pytest.warns(match="do not both fit"), pytest.raises(OutputError, match=r"b\.jpg: so long a prompt"):
+        write_picture(image, tmp_path / "b.jpg", {"prompt": "y" * 70_000})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
 def test_a_tiffs_own_directory_is_not_copied(tmp_path):

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from addsr import upscaler as module
-from addsr.errors import AddSRError, InputImageError
+from addsr.errors import AddSRError, InputImageError, ModelError
+from addsr.evaluation.plan import Planner
+from addsr.image.read import read_pil
 from addsr.image.transparency import fill_clear
+from addsr.loading import find_model
+from addsr.upscaler import RestoreOptions
 
 
 def photo(height=20, width=28, channels=3):
@@ -206,3 +211,22 @@ def test_damaged_weights_are_reported_not_painted(tiny_upscaler):
         tiny_upscaler.restorer.unet.conv_out.bias.fill_(float("nan"))
     with pytest.raises(AddSRError, match="not finite"):
         tiny_upscaler(photo())
+
+
+@pytest.mark.parametrize("size", [(1000, 16), (16, 1000), (31, 31)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("scale", [4, 5.3])
+def test_a_plan_counts_the_tiles_that_are_run(tiny_upscaler, size, mode, scale):
+    image = Image.new(mode, size, (9, 20, 30, 128)[: len(mode)])
+    seen = []
+    options = RestoreOptions(scale=scale, tile=256)
+    tiny_upscaler(image, scale=scale, tile=256, progress=lambda done, total: seen.append((done, total)))
+    tiles = Planner(tiny_upscaler)(read_pil(image), options).tiles
+    assert seen == [(done + 1, tiles) for done in range(tiles)]
+
+
+def test_a_path_is_a_folder_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="compact"):
+        find_model(Path("compact"))
+    assert find_model("compact").is_dir()

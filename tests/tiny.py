@@ -33,5 +33,5 @@ def tiny_unet(**changes):
 
 def tiny_vae(latent_channels=4):
     """Compact's autoencoder, one narrow layer each way."""
-    vae = PixelShuffleAutoencoder(latent_channels, encoder_width=8, encoder_layers=1, decoder_width=8, decoder_layers=1)
-    return vae.eval()
+    widths = {"encoder_width": 8, "encoder_layers": 1, "decoder_width": 8, "decoder_layers": 1}
+    return PixelShuffleAutoencoder(latent_channels=latent_channels, **widths).eval()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ class Done:
     made_by: dict[str, Any] | None = None
 
 
-def plan(inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwrite: bool) -> list[Job]:
+def plan(
+    inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwrite: bool, *, written: bool = True
+) -> list[Job]:
     """The jobs of a run, in order.
 
     Args:
@@ -45,6 +48,7 @@ def plan(inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwr
         suffix: goes between the stem and the ending.
         ext: `auto` (tif for TIFF, else png), or `png`, `jpg`, `webp`, `tif`.
         overwrite: allow existing targets (never the input itself).
+        written: else nothing will be, so no folder is made and whether a target may be written is not asked.
 
     Raises:
         OutputError: if the output folder cannot be made or written to, or `out` has an ending that cannot be written.
@@ -57,7 +61,7 @@ def plan(inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwr
             raise OutputError(f"{out}: cannot write {out.suffix}; use {', '.join(FORMATS)}")
     into_inputs = out is None or any(path.is_dir() and path.resolve() == out.resolve() for path in inputs)
     jobs = list(_sources(inputs, suffix if into_inputs else ""))
-    if out is not None:
+    if out is not None and written:
         _make_folder(out if single is None else out.parent)
     inputs_taken = _files(job.source for job in jobs if job.error is None)
     planned, taken = [], set[str]()
@@ -65,7 +69,7 @@ def plan(inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwr
         if job.error is None:
             target = single or _target(job.source, out, suffix, ext, taken)
             taken.add(str(target).casefold())
-            job = Job(job.source, target, _conflict(target, inputs_taken, overwrite))
+            job = Job(job.source, target, _conflict(target, inputs_taken, overwrite) if written else None)
         planned.append(job)
     return planned
 
@@ -81,7 +85,7 @@ def _sources(inputs: Sequence[Path], made_suffix: str) -> Iterator[Job]:
                 files = [p for p in files if not p.name.startswith(".")]
                 stems = {p.stem for p in files}
                 if made_suffix:
-                    files = [p for p in files if p.stem.removesuffix(made_suffix) not in stems - {p.stem}]
+                    files = [p for p in files if stems.isdisjoint(_sources_of(p.stem, made_suffix))]
                 if not files:
                     yield Job(path, None, InputImageError(f"{path}: no picture in the folder"))
             elif not path.exists():
@@ -94,6 +98,13 @@ def _sources(inputs: Sequence[Path], made_suffix: str) -> Iterator[Job]:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 yield Job(file, None)
+
+
+def _sources_of(stem: str, suffix: str) -> set[str]:
+    """The stems of inputs whose result `_target` may have given this stem, with the suffix or the one of another scale."""
+    ends = r"_x\d+(\.\d+)?" if re.fullmatch(r"_x\d+(\.\d+)?", suffix) else re.escape(suffix)
+    found = re.fullmatch(rf"(.+?){ends}", stem)
+    return set() if found is None else {found[1], re.sub(r"_[a-z0-9]+$", "", found[1])}
 
 
 def _target(source: Path, folder: Path | None, suffix: str, ext: str, taken: set[str]) -> Path:

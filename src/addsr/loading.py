@@ -43,15 +43,15 @@ def find_model(name: str | Path, beside: Beside | None = None) -> Path:
     """The folder of a model: a bundled one's name, a folder, or the id of a hub repository that is already in the cache.
 
     Args:
-        name: what the user calls it.
+        name: what the user calls it; a Path is a folder, whatever its name.
         beside: with adapters, Stable Diffusion's own folder is a model too.
 
     Raises:
         ModelError: if there is none.
     """
     bundled = bundled_models()
-    if str(name) in bundled:
-        return bundled[str(name)]
+    if isinstance(name, str) and name in bundled:
+        return bundled[name]
     folder = Path(name)
     if folder.is_dir():
         if beside is None or beside.lora is None or not is_stable_diffusion(folder):

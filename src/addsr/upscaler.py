@@ -171,7 +171,8 @@ class Upscaler:
         """Restore one photo.
 
         Args:
-            photo: a path, a PIL image of any mode, or an array (H, W[, 1 to 4]), uint8 or float in [0, 1].
+            photo: a path, a PIL image of any mode (F in [0, 1], I in 0..65535), or an array (H, W[, 1 to 4]), uint8 or
+                float in [0, 1].
             prompt, tags, added_prompt, negative_prompt: words for a model with text, see PromptOptions.
             progress: called after each tile.
             (others): see RestoreOptions.
@@ -207,9 +208,9 @@ class Upscaler:
             "scale": options.scale,
             "steps": options.steps or model.num_inference_steps,
             "seed": options.seed,
-            "psr_weight": self.psr_weight(options),
             "color_fix": options.color_fix or model.color_fix,
-            "start_point": options.start_point or model.start_point,
+            **({"psr_weight": self.psr_weight(options)} if model.sampler == "addsr" else {}),
+            **({} if model.sampler == "d3sr" else {"start_point": options.start_point or model.start_point}),
             **({} if self.dial is None else {"fidelity": self.fidelity}),
             **({} if self.describer is None else self._made_by_words(options)),
         }
@@ -255,6 +256,22 @@ class Upscaler:
             raise InputImageError(f"{size} takes {needed:.0f} megapixels to restore, the limit is {limit:.0f}")
         return height, width
 
+    @staticmethod
+    def working_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+        """(height, width) of LR as the model takes it: enlarged first, where the scale is beyond the model's."""
+        if scale <= MODEL_SCALE:
+            return size
+        height, width = (-(-max(1, round(side * scale)) // MODEL_SCALE) for side in size)
+        return height, width
+
+    def local_tiles(self, full: tuple[int, ...], tile: int) -> tuple[list[AxisTile], list[AxisTile]]:
+        """Rows and columns of a local model's tiles over its own result of (height, width), padded to its multiple."""
+        multiple = self.restorer.size_multiple
+        side = -(-tile // multiple) * multiple
+        overlap = min(OVERLAP, side // 2)
+        rows, columns = (plan_axis(-(-length // multiple) * multiple, side, overlap, multiple) for length in full)
+        return rows, columns
+
     def restore(self, picture: Picture, options: RestoreOptions, progress: Progress | None = None) -> Picture:
         """Restore a decoded picture; see __call__."""
         if options.fidelity is not None:
@@ -264,16 +281,19 @@ class Upscaler:
         size = self.output_size(picture, options.scale)
         pixels = picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha)
         words: dict[str, Any] = {}
-        pixels = self._restore_planes(pixels, size, options, progress, words)
+        colours, opacity = _halves(progress) if picture.alpha is not None else (progress, None)
+        pixels = self._restore_planes(pixels, size, options, colours, words)
         if picture.gray:
             pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
-        alpha = None if picture.alpha is None else self._restore_alpha(picture.alpha, size, options)
+        alpha = None if picture.alpha is None else self._restore_alpha(picture.alpha, size, options, opacity)
         return replace(picture, pixels=pixels, alpha=alpha, words=words)
 
-    def _restore_alpha(self, alpha: torch.Tensor, size: tuple[int, int], options: RestoreOptions) -> torch.Tensor:
+    def _restore_alpha(
+        self, alpha: torch.Tensor, size: tuple[int, int], options: RestoreOptions, progress: Progress | None
+    ) -> torch.Tensor:
         """As a grey picture; what is wholly opaque or wholly clear, with its surroundings, stays exactly so."""
         plain = replace(options, color_fix="wavelet", words=PromptOptions(tags=False))
-        restored = self._restore_planes(alpha.expand(3, -1, -1), size, plain, None, {})
+        restored = self._restore_planes(alpha.expand(3, -1, -1), size, plain, progress, {})
         restored = restored.mean(0, keepdim=True).clamp(0, 1)
         highest = F.max_pool2d(alpha[None], 5, 1, 2)[0]
         lowest = -F.max_pool2d(-alpha[None], 5, 1, 2)[0]
@@ -293,8 +313,8 @@ class Upscaler:
         beyond 4.
         """
         photo, released = lr, options.compat == "released"
-        if options.scale > MODEL_SCALE:
-            lr = resize(lr, (-(-size[0] // MODEL_SCALE), -(-size[1] // MODEL_SCALE))).clamp(0, 1)
+        if (working := self.working_size((lr.shape[1], lr.shape[2]), options.scale)) != lr.shape[1:]:
+            lr = resize(lr, working).clamp(0, 1)
         if self.restorer.is_local:
             condition, restored = lr, self._run_safely(_Run(lr, options, progress, photo, words))
         else:
@@ -362,7 +382,9 @@ class Upscaler:
                 in_step = False
                 continue
             if tile <= smallest:
-                raise AddSRError(f"out of memory even with tiles of {tile} pixels; use --device cpu")
+                message = f"out of memory even with tiles of {tile} pixels"
+                on_cpu = self.restorer.placement.device.type == "cpu"
+                raise AddSRError(f"{message}; use {'a smaller --scale' if on_cpu else '--device cpu'}")
             tile = max(smallest, tile // 2)
 
     def tile_sides(self, options: RestoreOptions) -> tuple[int, int]:
@@ -430,12 +452,8 @@ class Upscaler:
         self, lr: torch.Tensor, tile: int, options: RestoreOptions, progress: Progress | None
     ) -> torch.Tensor:
         """The picture (3, h, w), enlarged by 4 in feathered tiles, float32 on the CPU."""
-        multiple = self.restorer.size_multiple
         full = (lr.shape[1] * MODEL_SCALE, lr.shape[2] * MODEL_SCALE)
-        padded = tuple(-(-side // multiple) * multiple for side in full)
-        side = -(-tile // multiple) * multiple
-        overlap = min(OVERLAP, side // 2)
-        rows, columns = (plan_axis(length, side, overlap, multiple) for length in padded)
+        rows, columns = self.local_tiles(full, tile)
         result = torch.zeros(3, *full)
         for done, (row, column) in enumerate((r, c) for r in rows for c in columns):
             restored = self._run_tile(_condition(lr, full, row, column), row, column, options)
@@ -477,6 +495,13 @@ class _Run:
     progress: Progress | None
     photo: torch.Tensor
     words: dict[str, Any]
+
+
+def _halves(progress: Progress | None) -> tuple[Progress | None, Progress | None]:
+    """Of the progress of a picture, that of its colours and that of its transparency."""
+    if progress is None:
+        return None, None
+    return lambda done, total: progress(done, 2 * total), lambda done, total: progress(total + done, 2 * total)
 
 
 class _NotFiniteError(ArithmeticError):

@@ -28,6 +28,7 @@ from addsr.training.sources import Sources
 from addsr.training.task import Moment
 from addsr.training.tasks.building import build_task
 from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
+from addsr.upscaler import RestoreOptions
 from tests.published import UNET, write_base
 from tests.tiny import tiny_unet, tiny_vae
 from tests.training.runs import train_tiny
@@ -253,6 +254,10 @@ def check_adapters_are_the_model(base, model, photo, tmp_path):
     save_file(load_file(lora), tmp_path / "late.safetensors", {"one_step_timestep": "1000"})
     with pytest.raises(ModelError, match="it must be 0 to 999"):
         addsr.load(base, beside=Beside(lora=tmp_path / "late.safetensors"))
+    with pytest.raises(ModelError, match="so --base has no effect"):
+        addsr.load(base, beside=Beside(lora=lora, base=base))
+    made_by = shared.made_by(RestoreOptions())
+    assert not made_by.keys() & {"psr_weight", "start_point"}  # it has neither
     with pytest.raises(ModelError, match="holds a StableDiffusionPipeline"):
         addsr.load(base)  # untrained for this
     tensors = load_file(lora)

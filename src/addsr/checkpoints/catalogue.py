@@ -42,7 +42,7 @@ def read_catalogue(path: Path | None = None) -> dict[str, Entry]:
         text = (
             Path(named).read_text("utf-8")
             if named
-            else files("addsr.checkpoints").joinpath("catalogue.toml").read_text()
+            else files("addsr.checkpoints").joinpath("catalogue.toml").read_text("utf-8")
         )
         entries = {name: Entry(**table) for name, table in tomllib.loads(text).items()}
         for name, entry in entries.items():

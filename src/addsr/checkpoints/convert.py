@@ -52,7 +52,7 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
             save_pipeline(pipeline, part)
             for name, path in faithful_files(files).items():
                 save_file(read_tensors(path, dtype), part / name / path.name)
-            (part / HASHES).write_text(hash_list(part, file_sha256), encoding="utf-8")
+            (part / HASHES).write_text(hash_list(part, file_sha256), encoding="utf-8", newline="\n")
             (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
             settle_files(part)
     except (OSError, SafetensorError) as error:

@@ -56,7 +56,7 @@ class _Memory:
     LARGE = 1 << 28
 
     def __init__(self) -> None:
-        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (Path raises without a home)
         self._path = Path(home) / "addsr" / "sha256.json"
         self._known: dict[str, str] = {}
         self._changed = False

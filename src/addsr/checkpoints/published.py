@@ -140,13 +140,13 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
     """
     beside = beside or Beside()
     if beside.lora is not None:
-        return _with_adapters(folder, beside.lora)
+        files = _with_adapters(folder, beside.lora)
+        _refuse_parts(folder, beside)
+        return files
     check_holds_model(folder)
     if is_own(folder) or not is_published(folder):
         files = _own(folder)
-        for word in ("kind", "base", "ram", "dape"):
-            if getattr(beside, word) is not None:
-                raise ModelError(f"{folder}: holds all its parts, so --{word} has no effect")
+        _refuse_parts(folder, beside)
         return files
     kind = beside.kind or _kind(folder, name)
     turbo = kind == "seesr-turbo"
@@ -157,6 +157,12 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
     pipeline = "AddSRPipeline" if kind == "addsr" else "SeeSRPipeline"
     defaults = {"start_point": "lr", "color_fix": "adain", **DEFAULTS[kind]}
     return ModelFiles(folder, pipeline, parts, defaults, folder / "unet" if turbo else None)
+
+
+def _refuse_parts(folder: Path, beside: Beside) -> None:
+    for word in ("kind", "base", "ram", "dape"):
+        if getattr(beside, word) is not None:
+            raise ModelError(f"{folder}: holds all its parts, so --{word} has no effect")
 
 
 def _with_adapters(folder: Path, lora: Path) -> ModelFiles:

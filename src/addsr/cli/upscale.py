@@ -187,21 +187,15 @@ def _run(
             places = beside(**parts)
             files = locate(find_model(model[0], places), places, model[0])
             options.check(files.sampler, has_faithful(files))  # before any folder is made
-            jobs = plan(inputs, None if plan_only else output, naming[0], naming[1], naming[2] or plan_only)
+            jobs = plan(inputs, output, *naming, written=not plan_only)
             upscaler = None
             if any(job.error is None for job in jobs):
                 upscaler = _load(model, threads, beside=places, fidelity=options.fidelity or 0.0, **loading)
         if plan_only:
             return _show_plans(jobs, upscaler, options, console, as_json=as_json, debug=debug)
         if upscaler is not None:
-            wordless, local = upscaler.describer is None, upscaler.restorer.is_local
-            asked = {
-                "words": wordless and prompted(words),
-                "--guidance-scale": wordless and settings["guidance_scale"] is not None,
-                "--compat": local
-                and settings["compat"] != "paper",  # without tiles or sizes that were published otherwise
-            }
-            if idle := [name for name, given in asked.items() if given]:
+            named = naming[1] != "auto" and [job.target for job in jobs] == [output]
+            if idle := [*_idle(upscaler, options, words), *(["--ext (OUT is a file)"] if named else [])]:
                 warnings.warn(f"without effect for {model[0]}: {', '.join(idle)}", stacklevel=1)
         reporting = {"overwrite": naming[2], "as_json": as_json, "debug": debug}
         finished = _restore_all(jobs, upscaler, options, console, **reporting)
@@ -220,6 +214,25 @@ def _run(
     pictures = "1 picture" if len(good) == 1 else f"{len(good)} pictures"
     console.print(f"{pictures}{failed}, {pixels / 1e6:.2f} megapixels in {seconds:.2f} s")
     return 1 if failed else 0
+
+
+def _idle(upscaler: "Upscaler", options: "RestoreOptions", words: dict[str, Any]) -> list[str]:
+    """What was asked for that the model, or the other options, leave without effect."""
+    from addsr.diffusion.guidance import is_guided
+
+    restorer, wordless = upscaler.restorer, upscaler.describer is None
+    steps = options.steps or restorer.num_inference_steps
+    unguided = not is_guided(upscaler.guidance_scale(options))
+    asked = {
+        "words": wordless and prompted(words),
+        "--negative-prompt (guidance scale 1)": not wordless and unguided and words["negative_prompt"] is not None,
+        "--guidance-scale": wordless and options.guidance_scale is not None,
+        "--psr-weight (one step)": bool(options.psr_weight) and steps == 1,
+        "--start-point": restorer.sampler == "d3sr" and options.start_point is not None,
+        # without tiles or sizes that were published otherwise
+        "--compat": restorer.is_local and options.compat != "paper",
+    }
+    return [name for name, given in asked.items() if given]
 
 
 def prompted(words: dict[str, Any]) -> bool:
@@ -266,7 +279,9 @@ def _show_plans(
             error = raised
         if error is not None:
             failed = True
-            _complain(console, error, debug)
+            _complain(console, error, debug, job.source)
+            if as_json:
+                print(json.dumps(_failure(job.source, error)), flush=True)
     return 1 if failed else 0
 
 
@@ -302,32 +317,43 @@ def _restore_all(
             if as_json:
                 print(json.dumps(_row(done)), flush=True)
             if done.error is not None:
-                _complain(console, done.error, debug)
+                _complain(console, done.error, debug, done.job.source)
             elif not as_json:
                 console.print(f"{done.job.source} -> {done.job.target}", markup=False)
     return finished
 
 
-def _complain(console: "Console", error: Exception, debug: bool) -> None:
-    """One sentence; where the error is none of ours, its kind and first line."""
-    from addsr.errors import AddSRError
-
-    text = str(error) if isinstance(error, AddSRError) else f"{type(error).__name__}: {error}".splitlines()[0]
-    console.print(f"error: {text}", style="red", markup=False)
+def _complain(console: "Console", error: Exception, debug: bool, source: Path | None = None) -> None:
+    """One sentence."""
+    console.print(f"error: {_sentence(error, source)}", style="red", markup=False)
     if debug:
         import traceback
 
         console.print("".join(traceback.format_exception(error)), markup=False)
 
 
+def _sentence(error: Exception, source: Path | None) -> str:
+    """What went wrong, and with which picture; where the error is none of ours, its kind and first line."""
+    from addsr.errors import AddSRError
+
+    text = str(error) if isinstance(error, AddSRError) else f"{type(error).__name__}: {error}".splitlines()[0]
+    named = source is None or source.stem in text
+    return text if named else f"{source}: {text}"
+
+
+def _failure(source: Path, error: Exception) -> dict[str, Any]:
+    return {"input": str(source), "status": "error", "error": _sentence(error, source)}
+
+
 def _row(done: "Done") -> dict[str, Any]:
     """One picture as --json prints it."""
-    row: dict[str, Any] = {"input": str(done.job.source), "status": "ok" if done.error is None else "error"}
-    if done.job.target is not None:
-        row["output"] = str(done.job.target)
+    output = {} if done.job.target is None else {"output": str(done.job.target)}
     if done.error is not None:
-        return row | {"error": str(done.error)}
-    return row | {
+        return _failure(done.job.source, done.error) | output
+    return {
+        "input": str(done.job.source),
+        "status": "ok",
+        **output,
         "width": done.size[1],
         "height": done.size[0],
         "seconds": round(done.seconds, 3),

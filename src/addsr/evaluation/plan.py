@@ -15,9 +15,8 @@ from addsr.diffusion.tiled import Tiling, plan_tiles
 from addsr.evaluation.stages import Evaluation, Model, evaluations
 from addsr.image.conditioning import MODEL_SCALE, enlarged_size
 from addsr.image.picture import Picture
-from addsr.image.tiling import plan_axis
 from addsr.runtime.cost import Cost, measure
-from addsr.upscaler import OVERLAP, RestoreOptions, Upscaler
+from addsr.upscaler import RestoreOptions, Upscaler
 
 EFFICIENCY = 0.6  # of a network, in units of its convolutions' own speed: norms and activations take the rest
 
@@ -82,7 +81,7 @@ class Planner:
         upscaler, restorer = self.upscaler, self.upscaler.restorer
         options.check(restorer.sampler, upscaler.dial is not None)
         height, width = upscaler.output_size(picture, options.scale)
-        lr = (max(round(side * max(options.scale, MODEL_SCALE) / MODEL_SCALE), 1) for side in picture.size)
+        lr = upscaler.working_size(picture.size, options.scale)
         full = tuple(side * MODEL_SCALE for side in lr)
         released = not restorer.is_local and options.compat == "released"
         if not restorer.is_local:
@@ -93,9 +92,8 @@ class Planner:
         runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
         coded: dict[str, tuple[Evaluation, Cost]] = {}
         if restorer.is_local:
-            sides = [min(length, -(-side // multiple) * multiple) for length in padded]
-            overlap = min(OVERLAP, sides[0] // 2, sides[1] // 2)
-            rows, columns = (plan_axis(a, b, min(overlap, b - 1), multiple) for a, b in zip(padded, sides, strict=True))
+            rows, columns = upscaler.local_tiles(full, side)
+            sides = [axis[0].stop for axis in (rows, columns)]
             tiles = len(rows) * len(columns)
         else:
             tiling = upscaler.tiling(side, options)
@@ -110,6 +108,8 @@ class Planner:
             evaluation.runs * (1 if evaluation.of_photo else tiles) * (cost.macs + cost.attention_macs)
             for evaluation, cost in stages.values()
         )
+        if picture.alpha is not None:  # restored by itself
+            tiles, macs = 2 * tiles, 2 * macs
         activations = max(cost.peak_bytes for _, cost in stages.values())
         buffers = 4 * 3 * (2 * full[0] * full[1] + height * width)
         seconds = macs / self._speed / EFFICIENCY

@@ -4,11 +4,13 @@ import io
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from addsr.errors import InputImageError
+from addsr.image.exif import kept_exif
 from addsr.image.picture import Picture, from_array
 
 # Decoders that are safe to meet with strangers' files: no PostScript, no vector formats, nothing that starts a program.
@@ -18,8 +20,6 @@ ENDINGS = {
 }  # fmt: skip
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 128_000_000
-
-MAX_EXIF = 60_000  # bytes: a JPEG can hold 64 KB, with ours
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -31,14 +31,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ABOUT_THE_PHOTO = (
-    0x010E,
-    0x010F,
-    0x0110,
-    0x0132,
-    0x013B,
-    0x8298,
-)  # description, maker, model, date, artist, copyright
 
 
 def read_picture(path: Path) -> Picture:
@@ -123,12 +115,21 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
             f"{name}: {width}×{height} is {width * height / 1e6:.0f} megapixels, the limit is {MAX_PIXELS / 1e6:.0f}"
         )
     try:
+        layout = tiles[0].args if (tiles := getattr(image, "tile", None)) else None  # gone when it is decoded
         image.load()
-        exif = _upright_exif(image)
-        picture = from_array(_to_array(upright(image)))
+        exif = kept_exif(image)
+        picture = from_array(_to_array(upright(image), _color_key(image, layout)))
     except InputImageError as error:
         raise InputImageError(f"{name}: {error}") from error
-    except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        IndexError,
+        TypeError,
+        EOFError,
+        RuntimeError,
+    ) as error:  # AVIF's is the last
         raise InputImageError(f"{name}: the file is damaged or cut off ({error})") from error
     profile = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB") else None
     if profile and (profile[16:20] == b"GRAY") != picture.mode.startswith("L"):
@@ -136,33 +137,40 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
     return replace(picture, icc_profile=profile or None, exif=exif)
 
 
-def _upright_exif(image: Image.Image) -> bytes | None:
-    """The EXIF without its orientation; None where there is none, or where it is so odd that it cannot be written again."""
-    try:
-        exif = Image.Exif()
-        if image.format == "TIFF":  # its "EXIF" is the container's own directory, offsets and all
-            exif.update({tag: value for tag, value in image.getexif().items() if tag in _ABOUT_THE_PHOTO})
-        else:
-            exif.load(image.getexif().tobytes())  # a copy: the caller's image stays as it is
-        exif.pop(_ORIENTATION, None)
-        data = exif.tobytes() if len(exif) else None
-    except Exception:
-        return None
-    return data if data is None or len(data) <= MAX_EXIF else None
+def _color_key(image: Image.Image, layout: Any) -> int | tuple[int, ...] | None:
+    """The value of pixels that are clear (PNG's tRNS), as the decoded pixels have it; None without.
+
+    Pillow leaves it as the file has it, but stretches grey of two and four bits to eight, and cuts 16-bit RGB down to eight.
+    """
+    key = image.info.get("transparency")
+    if isinstance(key, tuple):
+        return tuple(value >> 8 for value in key) if layout == "RGB;16B" else key
+    if isinstance(key, int):
+        return key * {"L;2": 85, "L;4": 17}.get(layout, 1)
+    return None
 
 
-def _to_array(image: Image.Image) -> np.ndarray:
+def _keyed(values: np.ndarray, key: int | tuple[int, ...]) -> np.ndarray:
+    """Grey (H, W) or RGB (H, W, 3) with the alpha channel that the key says."""
+    planes = np.atleast_3d(values)
+    opaque = np.iinfo(values.dtype).max
+    alpha = np.where((planes == np.asarray(key)).all(-1, keepdims=True), 0, opaque)
+    return np.concatenate([planes, alpha.astype(values.dtype)], -1)
+
+
+def _to_array(image: Image.Image, key: int | tuple[int, ...] | None) -> np.ndarray:
     """The pixels of any mode as an array that `from_array` takes."""
     mode = image.mode
-    if mode in ("L", "RGB", "RGBA", "LA"):
-        if mode in ("L", "RGB") and "transparency" in image.info:
-            return np.asarray(image.convert("RGBA"))
+    if mode == "1":
+        image, mode = image.convert("L"), "L"
+    if mode in ("L", "RGB"):
+        values = np.asarray(image)
+        return values if key is None else _keyed(values, key)
+    if mode in ("RGBA", "LA"):
         return np.asarray(image)
     if mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint16)
-        if (clear := image.info.get("transparency")) is None:
-            return values
-        return np.stack([values, np.where(values == clear, 0, 65535).astype(np.uint16)], -1)
+        return values if key is None else _keyed(values, key)
     if mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
@@ -172,12 +180,10 @@ def _to_array(image: Image.Image) -> np.ndarray:
         return np.asarray(image)
     if mode == "CMYK":
         return np.asarray(_cmyk_to_srgb(image))
-    if mode == "P" and "transparency" not in image.info:
-        return np.asarray(image.convert("RGB"))
-    if mode in ("P", "PA", "RGBa", "La"):
+    if mode == "La":
+        return np.asarray(image.convert("LA"))
+    if mode in ("PA", "RGBa") or (mode == "P" and "transparency" in image.info):
         return np.asarray(image.convert("RGBA"))
-    if mode == "1":
-        return np.asarray(image.convert("L" if "transparency" not in image.info else "RGBA"))
     return np.asarray(image.convert("RGB"))
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from addsr.errors import OutputError
+from addsr.image.exif import is_ours, parse_exif, user_comment
 
 # ending -> Pillow's format, the longest side that it (JPEG: libjpeg) can hold, whether it holds transparency
 FORMATS = {
@@ -30,6 +32,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "WEBP": {"quality": 95, "method": 4},
     "TIFF": {"compression": "tiff_deflate"},
 }
+MAX_JPEG_EXIF = 65_533  # bytes
 _DESCRIPTION, _SOFTWARE, _EXIF_IFD, _USER_COMMENT = 0x010E, 0x0131, 0x8769, 0x9286
 # what a TIFF keeps of the photo's EXIF: maker, model, date, artist, copyright; libtiff takes no nested directories
 _TIFF_KEEPS = (0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
@@ -55,7 +58,7 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *,
         image: with `icc_profile` and `exif` in its `info`, as Picture.to_pil gives it.
         path: its ending names the format.
         made_by: what goes into EXIF (Software and UserComment; ImageDescription of a TIFF) and the text chunk `addsr`
-            of a PNG.
+            of a PNG), as JSON; a note that the photo had there is its `photo_comment`.
         overwrite: replace an existing file.
 
     Raises:
@@ -63,7 +66,14 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *,
     """
     name = FORMATS[path.suffix.lower()][0]
     profile = image.info.get("icc_profile")
-    metadata = _metadata(image, name, made_by)
+    metadata = _metadata(image.info.get("exif", b""), name, made_by)
+    if name == "JPEG" and len(metadata["exif"]) > MAX_JPEG_EXIF:
+        warnings.warn(
+            f"{path}: the photo's EXIF and what made the result do not both fit; the latter is kept", stacklevel=2
+        )
+        metadata = _metadata(b"", name, made_by)
+        if len(metadata["exif"]) > MAX_JPEG_EXIF:
+            raise OutputError(f"{path}: so long a prompt does not fit a JPEG's {MAX_JPEG_EXIF} bytes of EXIF; use png")
     if name == "JPEG" and image.mode == "RGBA":
         image = image.convert("RGB")  # opaque: check_target refuses others
     if name == "JPEG" and image.mode == "LA":
@@ -103,15 +113,16 @@ def _move(part: Path, path: Path, overwrite: bool) -> None:
         part.replace(path)
 
 
-def _metadata(image: Image.Image, name: str, made_by: Mapping[str, Any]) -> dict[str, Any]:
-    """The encoder's options that carry the photo's EXIF and what made the result."""
-    exif = Image.Exif()
-    exif.load(image.info.get("exif", b""))
-    comment = json.dumps(dict(made_by), ensure_ascii=True)
+def _metadata(photo: bytes, name: str, made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's options that carry the photo's EXIF and what made the result; a note that gives way is kept in that."""
+    exif = parse_exif(photo)
     software = f"addsr {made_by.get('version', '')}".strip()
     if name == "TIFF":
+        caption = exif.get(_DESCRIPTION)
+        comment = _comment(made_by, caption.decode("latin-1") if isinstance(caption, bytes) else str(caption or ""))
         kept = {tag: exif[tag] for tag in _TIFF_KEEPS if tag in exif}
         return {"tiffinfo": {**kept, _SOFTWARE: software, _DESCRIPTION: comment}}
+    comment = _comment(made_by, user_comment(exif))
     exif[_SOFTWARE] = software
     exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"ASCII\0\0\0" + comment.encode("ascii")
     options: dict[str, Any] = {"exif": exif.tobytes()}
@@ -119,3 +130,8 @@ def _metadata(image: Image.Image, name: str, made_by: Mapping[str, Any]) -> dict
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_text("addsr", comment)
     return options
+
+
+def _comment(made_by: Mapping[str, Any], note: str) -> str:
+    kept = {"photo_comment": note} if note and not is_ours(note) else {}
+    return json.dumps({**made_by, **kept}, ensure_ascii=True)
