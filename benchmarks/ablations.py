@@ -95,6 +95,11 @@ def table(kind: str, rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def row_of(row: dict[str, Any], key: dict[str, Any]) -> bool:
+    """Whether a row was measured of this very run."""
+    return all(row.get(part) == value for part, value in key.items())
+
+
 def main() -> None:
     """Run what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,13 +127,15 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     log = options.out / "rows.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    keys = []
     quality = Quality(options.cases, options.hr, options.tools, options.photos)
     for seed, name in product(options.seeds, names):
         settings = [f"loop.images={options.images}", f"loop.save={options.images}", *options.set]
         settings += RUNS[options.kind][name]
         run = {"name": name, "seed": seed, "settings": settings, "networks": networks_of(name, options)}
         key = run | {"photos": options.photos}
-        if any(all(row.get(part) == value for part, value in key.items()) for row in rows):
+        keys.append(key)
+        if any(row_of(row, key) for row in rows):
             continue
         model = train(options.kind, run, options.data, options.out / folder_name(run))
         upscaler = addsr.load(model, device="cpu", precision="fp32")
@@ -136,7 +143,7 @@ def main() -> None:
         rows += found
         log.write_text("".join(json.dumps(row) + "\n" for row in rows))
         print(name, seed, *(json.dumps(row["means"]["mean"]) for row in found), flush=True)
-    print(table(options.kind, [row for row in rows if f"loop.images={options.images}" in row["settings"]]))
+    print(table(options.kind, [row for row in rows if any(row_of(row, key) for key in keys)]))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def student_task(loss_network: Path, **settings: object) -> StudentTask:
 def make_loop(photos: Path, lpips: Path, out: Path, task: dict[str, object], **loop: object) -> Loop:
     settings = LoopSettings(**{"images": 24, "batch": 4, "report": 8, "save": 8, "workers": 0, **loop})
     pairs = Pairs(Photos([photos]), PairSettings(crop=64, holdout=4), settings.seed, settings.images)
-    return Loop(student_task(lpips, **task), pairs, settings, out, accelerator=make_accelerator("fp32"))
+    return Loop(student_task(lpips, **task), pairs, settings, out, accelerator=make_accelerator())
 
 
 def train_tiny(*arguments: object, **loop: object) -> None:

@@ -120,6 +120,41 @@ def test_a_preset_gives_up_its_networks_to_a_start(preset, folder, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("vae.latent_channels=8", r"unet.in_channels is 4; vae.latent_channels is 8"),
+        ("vae.latent_channels=64", r"vae.latent_channels is 64; with a factor of 4 it must be 1 to 48"),
+        ("vae.factor=8", r"unet.conditioning_factor is 4; vae.factor is 8"),
+        ("unet.block_out_channels=[]", "the networks cannot be built from the preset"),
+        ("task.trainable=[]", "task.trainable is empty"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(preset, folder, tmp_path, change, message):
+    result = run("train", preset, "--data", folder, "--out", tmp_path / "run", "--set", change)
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert message in result.output
+
+
+def test_the_start_of_a_run_without_one_cannot_be_kept(preset, folder, tmp_path):
+    preset.write_text('faithful = "init"\n' + TINY)
+    result = run("train", preset, "--data", folder, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "faithful is init, and the run starts from no model" in result.output
+
+
+def test_other_processes_are_silent_and_paths_of_a_preset_last(preset, folder, tmp_path, monkeypatch):
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "first").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    preset.write_text('init = "first"\nfaithful = "init"\n' + TINY[TINY.index("[pairs]") :])
+    monkeypatch.setenv("RANK", "1")  # accelerate alone asks for more than this variable
+    result = run("train", preset, "--data", folder, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "model:" not in result.output
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["init"] == str(tmp_path / "first")
+
+
 def test_a_model_that_cannot_be_written_can_be_written_later(preset, folder, tmp_path, monkeypatch):
     def full(*_args, **_more):
         raise OSError(28, "No space left on device")

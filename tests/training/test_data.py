@@ -5,6 +5,7 @@ import pickle
 import shutil
 import struct
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from addsr.data.degradation import DegradationSettings
+from addsr.data.degradation import DegradationSettings, two_order
 from addsr.data.draws import Draws
 from addsr.data.pair_folder import write_pairs
 from addsr.data.pairs import Pairs, PairSettings, RealPairs
@@ -275,3 +276,24 @@ def test_real_pairs_alone_are_trained_on_and_held_out(tmp_path):
     assert {Path(name).name for name in item["damaged"].splitlines()} >= {"0.png", "3.png"}
     with pytest.raises(DataError, match="neither photos nor real pairs"):
         Pairs(None, settings, 0, 40)
+
+
+def test_where_all_chosen_photos_are_damaged_others_must_be_large_enough(tmp_path):
+    for name, side in (("a", 300), ("b", 140), ("c", 200)):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(
+            tmp_path / f"{name}.png"
+        )
+    damaged = tmp_path / "a.png"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    held = Pairs(Photos([tmp_path], 128), PairSettings(crop=192, holdout=36), 0, 4, held_out=True)
+    assert held.chosen == [0]
+    assert held[0]["hr"].shape == (3, 192, 192)
+    held.settings = replace(held.settings, crop=256)
+    with pytest.raises(DataError, match=r"a\.png: damaged"):
+        held[0]
+
+
+def test_shares_may_be_rounded():
+    settings = DegradationSettings()
+    settings = replace(settings, first=replace(settings.first, resize_probabilities=(0.3333333, 0.3333333, 0.3333333)))
+    two_order(torch.zeros(3, 64, 64), settings, np.random.default_rng(0))

@@ -283,3 +283,46 @@ def test_the_rate_warms_up_and_falls():
 def test_bad_loop_settings_are_refused(settings, message, folder, lpips_weights, tmp_path):
     with pytest.raises(TrainingError, match=message):
         make_loop(folder, lpips_weights, tmp_path / "run", {}, **settings)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_all_that_trains_gets_a_gradient_in_bfloat16(accumulate, folder, lpips_weights, tmp_path):
+    settings = {"images": 8, "accumulate": accumulate, "precision": "bf16", "clip": 0}
+    loop = make_loop(
+        folder, lpips_weights, tmp_path, {"distillation": 0, "trainable": ["*"], "refine": 1.0}, **settings
+    )
+    for network in loop.task.networks.values():
+        for name, parameter in network.named_parameters():  # zero at first, and stops the gradient of what is before it
+            if "conv_out" in name or ".conv2." in name:
+                torch.nn.init.normal_(parameter, std=0.01)
+    next_parts = next(iter(loop._iterations()))
+    before = {name: p.detach().clone() for name, p in loop.task.networks["unet"].named_parameters()}
+    loop.step(next_parts, 0.5)
+    for network in loop.task.networks.values():
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.dtype == torch.float32, name
+    assert any(not torch.equal(p, before[name]) for name, p in loop.task.networks["unet"].named_parameters())
+
+
+def test_out_of_memory_is_an_error_that_says_what_helps(folder, lpips_weights, tmp_path, monkeypatch):
+    loop = make_loop(folder, lpips_weights, tmp_path, {}, images=16)
+
+    def full(*_args):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(loop.task, "losses", full)
+    with pytest.raises(TrainingError, match=r"out of memory.*loop\.accumulate.*pairs\.crop.*none yet"):
+        loop.run()
+
+
+def test_a_run_whose_time_is_over_is_not_trained_further(folder, lpips_weights, tmp_path):
+    settings = {"images": 24, "minutes": 1e-6}
+    make_loop(folder, lpips_weights, tmp_path, {}, **settings).run()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    again = make_loop(folder, lpips_weights, tmp_path, {}, **settings)
+    assert again.resume() == 4
+    assert again.run()
+    assert again.images == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

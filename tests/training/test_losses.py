@@ -11,7 +11,7 @@ from addsr.discriminators.dino import DinoDiscriminator
 from addsr.discriminators.patch import PatchDiscriminator
 from addsr.discriminators.squeeze import SqueezeDiscriminator
 from addsr.image.detail import fine_detail
-from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
 from addsr.losses.lpips import SqueezeLPIPS
@@ -226,3 +226,12 @@ def test_smoothing_is_a_weighted_mean_of_the_surroundings(reflect):
     )
     expected = F.conv2d(padded, kernel, groups=3) / F.conv2d(ones, kernel, groups=3)
     torch.testing.assert_close(smoothed(values, tuple(taps.tolist()), reflect=reflect), expected)
+
+
+def test_the_discriminator_is_shown_what_it_learns():
+    pictures = torch.tensor([-0.5, 0.5, 1.5], requires_grad=True)
+    shown = clamped(pictures)
+    assert shown.tolist() == [0, 0.5, 1]
+    shown.sum().backward()
+    assert pictures.grad is not None
+    assert pictures.grad.tolist() == [1, 1, 1]

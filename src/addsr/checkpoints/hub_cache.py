@@ -18,3 +18,9 @@ def cached_snapshot(repository: str) -> Path | None:
         return snapshot if commit and snapshot.is_dir() else None
     except (OSError, ValueError):
         return None
+
+
+def local_folder(source: str | Path) -> Path:
+    """The folder that a path or a repository in the local cache stands for; the path itself where there is neither."""
+    path = Path(source)
+    return path if path.exists() else cached_snapshot(str(source)) or path

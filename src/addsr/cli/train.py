@@ -1,5 +1,6 @@
 """addsr train: train or finetune a model from photos."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -60,9 +61,7 @@ def train(
         if finetune and preset is not None:
             raise typer.BadParameter(f"--finetune is the preset {FINETUNE}; give one of them", param_hint="PRESET")
         if kept is not None and (preset is not None or finetune):
-            typer.echo(
-                "the preset is not read: a resumed run goes on with its own settings, and what --set changes", err=True
-            )
+            _say("the preset is not read: a resumed run goes on with its own settings, and what --set changes")
         preset = FINETUNE if finetune else preset
         if preset is None and kept is None:
             raise typer.BadParameter("give a preset (--list names them) or --finetune", param_hint="PRESET")
@@ -72,36 +71,45 @@ def train(
             config = {name: value for name, value in config.items() if name not in passed_over}
             if passed_over:
                 tables = " and ".join(f"[{name}]" for name in passed_over)
-                typer.echo(f"the networks are those of {init}: {tables} of the preset is passed over", err=True)
+                _say(f"the networks are those of {init}: {tables} of the preset is passed over")
         words = {"init": init, "teacher": teacher, "discriminator": discriminator}
-        config = merged(config, {name: _absolute(value) for name, value in words.items() if value is not None})
+        config = merged(config, {name: value for name, value in words.items() if value is not None})
         paths = {"data": data, "pairs": pairs, "lpips": lpips, "dino": dino, "dinov2": dinov2, "dists": dists}
         config = merged(config, {"sources": {name: _texts(value) for name, value in paths.items() if value}})
         for change in changes or []:
             config = merged(config, assignment(change))
         loop = {"seed": seed, "max_minutes": max_minutes}
         config = merged(config, {"loop": {name: value for name, value in loop.items() if value is not None}})
+        for name in ("init", "teacher", "discriminator", "faithful"):
+            if isinstance(config.get(name), str) and config[name] != "init":  # faithful's word for what init is
+                config[name] = _absolute(config[name])
         if not config["sources"].get("data") and not config["sources"].get("pairs"):
             raise typer.BadParameter("give a folder or tar shard of photos, or --pairs", param_hint="--data")
 
         if "unet" in config and "init" in config and not resume:
-            typer.echo(
-                f"the U-Net starts afresh, as [unet] says; the other networks are those of {config['init']}", err=True
-            )
+            _say(f"the U-Net starts afresh, as [unet] says; the other networks are those of {config['init']}")
 
         from addsr.training.notices import left_out_line
         from addsr.training.run import train as run  # heavy: only once the command is known to make sense
 
-        outcome = run(config, out, resume=resume, quiet=False, notice=lambda line: typer.echo(line, err=True))
+        outcome = run(config, out, resume=resume, quiet=False, notice=_say)
     if outcome.damaged:
-        typer.echo(left_out_line("damaged", outcome.damaged), err=True)
+        _say(left_out_line("damaged", outcome.damaged))
     state = "finished" if outcome.finished else "stopped, to go on with --resume"
-    typer.echo(f"{outcome.images} images, {state}; model: {outcome.model}", err=True)
+    _say(f"{outcome.images} images, {state}; model: {outcome.model}")
+
+
+def _say(line: str) -> None:
+    """On stderr, once where several processes train."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(line, err=True)
 
 
 def _absolute(source: str) -> str:
     """A folder's path for good; a bundled name or hub id as it is."""
-    return str(Path(source).absolute()) if Path(source).is_dir() else source
+    from addsr.bundled import bundled_models
+
+    return source if source in bundled_models() or not Path(source).is_dir() else str(Path(source).absolute())
 
 
 def _texts(value: Path | list[Path]) -> str | list[str]:

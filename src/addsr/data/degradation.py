@@ -31,6 +31,11 @@ def _check_probabilities(name: str, values: Sequence[float], count: int) -> None
         raise ValueError(f"{name} is {list(values)}; it must be {count} shares that add up to 1")
 
 
+def _exactly(shares: Sequence[float]) -> np.ndarray:
+    """Shares that add up to 1 as exactly as NumPy asks for."""
+    return np.asarray(shares) / np.sum(shares)
+
+
 def _check_range(name: str, values: Sequence[float], lowest: float, highest: float) -> None:
     low, high = values
     if not lowest <= low <= high <= highest or not np.isfinite(high):
@@ -222,7 +227,7 @@ def _blur_kernel(stage: StageSettings, settings: DegradationSettings, rng: np.ra
         return sinc_kernel(
             size, rng.uniform(*(settings.sinc_cutoff_small if size < 13 else settings.sinc_cutoff_large))
         )
-    shape = SHAPES[rng.choice(len(SHAPES), p=settings.shape_probabilities)]
+    shape = SHAPES[rng.choice(len(SHAPES), p=_exactly(settings.shape_probabilities))]
     sigma_x = sigma_y = rng.uniform(*stage.sigma)
     rotation = 0.0
     if shape.endswith("aniso"):
@@ -235,7 +240,7 @@ def _blur_kernel(stage: StageSettings, settings: DegradationSettings, rng: np.ra
 
 
 def _resize_factor(stage: StageSettings, rng: np.random.Generator) -> float:
-    kind = rng.choice(3, p=stage.resize_probabilities)
+    kind = rng.choice(3, p=_exactly(stage.resize_probabilities))
     low, high = stage.resize_range
     return float((rng.uniform(1, high), rng.uniform(low, 1), 1.0)[kind])
 

@@ -191,10 +191,11 @@ class Pairs(Dataset[dict[str, Any]]):
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], list[str]]:
         """HR and LR of a real pair, and the names of damaged ones that were passed over."""
         damaged: list[str] = []
+        side = self.settings.crop
         while True:
-            index = _drawn(self.chosen_real, len(real), damaged, rng)
+            index = _drawn(self.chosen_real, [real.shortest_side(i) for i in range(len(real))], side, damaged, rng)
             try:
-                return real.crop(index, self.settings.crop, rng), damaged
+                return real.crop(index, side, rng), damaged
             except DamagedPhotoError as error:
                 damaged.append(error.name)
                 if len(damaged) > MOST_DAMAGED:
@@ -209,7 +210,7 @@ class Pairs(Dataset[dict[str, Any]]):
         side, redraws = self.settings.crop, self.settings.redraws
         damaged: list[str] = []
         while True:
-            index = _drawn(self.chosen, len(self.photos), damaged, rng)
+            index = _drawn(self.chosen, [min(size) for size in self.photos.sizes], side, damaged, rng)
             try:
                 photo = self.photos[index]
             except DamagedPhotoError as error:
@@ -224,9 +225,13 @@ class Pairs(Dataset[dict[str, Any]]):
             redraws -= 1
 
 
-def _drawn(chosen: list[int], count: int, damaged: list[str], rng: np.random.Generator) -> int:
-    """One of the chosen photos; one of all where those prove to be damaged, as the only one that is held out may be."""
-    return chosen[rng.integers(len(chosen))] if len(damaged) < MOST_DAMAGED // 2 else int(rng.integers(count))
+def _drawn(chosen: list[int], sides: list[int], side: int, damaged: list[str], rng: np.random.Generator) -> int:
+    """One of the chosen photos; where those prove to be damaged, as the only one that is held out may be, one of all that
+    are large enough.
+    """
+    if len(damaged) >= MOST_DAMAGED // 2:
+        chosen = [index for index, shortest in enumerate(sides) if shortest >= side]
+    return chosen[rng.integers(len(chosen))]
 
 
 def orient(crop: np.ndarray, turns: int, flip: bool) -> np.ndarray:

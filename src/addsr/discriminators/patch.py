@@ -37,8 +37,10 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, pictures: torch.Tensor, lr: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Pictures (N, 3, H, W) in [0, 1], sides divisible by 8, and LR of their size -> logits (N, H/8 · W/8)."""
-        surroundings = F.avg_pool2d(pictures, WINDOW, 1, WINDOW // 2, count_include_pad=False)
-        shown = torch.cat([lr * 2 - 1, GAIN * fine_detail(pictures), GAIN * (pictures - surroundings)], 1)
+        with torch.autocast(pictures.device.type, enabled=False):  # bf16's steps are as coarse as the detail
+            lr, pictures = lr.float(), pictures.float()
+            surroundings = F.avg_pool2d(pictures, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+            shown = torch.cat([lr * 2 - 1, GAIN * fine_detail(pictures), GAIN * (pictures - surroundings)], 1)
         hidden_states = F.pixel_unshuffle(augment(shown, draws), 2)
         for conv in self.convs:
             hidden_states = F.leaky_relu(conv(hidden_states), 0.2)

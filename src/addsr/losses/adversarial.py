@@ -16,6 +16,11 @@ def hinge_generator_loss(fake: torch.Tensor) -> torch.Tensor:
     return -fake.mean()
 
 
+def clamped(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures in [0, 1], as the discriminator learns them, with the gradient of those that they were."""
+    return pictures + (pictures.clamp(0, 1) - pictures).detach()
+
+
 def adaptive_weight(
     others: torch.Tensor,
     adversarial: torch.Tensor,

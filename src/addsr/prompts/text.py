@@ -65,4 +65,5 @@ class PromptEncoder:
             )
         tokens = self.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         device = next(text_encoder.parameters()).device
-        return text_encoder(tokens.input_ids.to(device))[0]
+        with torch.autocast(device.type, enabled=False):  # the same whoever asks first, in training and out of it
+            return text_encoder(tokens.input_ids.to(device))[0]

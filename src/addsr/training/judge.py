@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from addsr.checkpoints.hub_cache import local_folder
 from addsr.checkpoints.published import is_sdxl
 from addsr.checkpoints.reading import read_json
 from addsr.checkpoints.stable_diffusion import load_sdxl_encoder, load_vae
@@ -49,8 +49,8 @@ def judge_from(source: str) -> Judge:
     Raises:
         ModelError, TrainingError: if there is none, or it is damaged.
     """
-    if is_sdxl(Path(source)):
-        folder = Path(source)
+    folder = local_folder(source)
+    if is_sdxl(folder):
         try:
             schedule = schedule_from_config(read_json(folder / "scheduler" / "scheduler_config.json"))
         except ValueError as error:

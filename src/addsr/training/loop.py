@@ -1,6 +1,7 @@
 """The training loop: one for all tasks. Its clock counts images; it knows players and losses, not what they mean."""
 
 import math
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from addsr.data.draws import Draws
 from addsr.errors import DataError, MissingExtraError, TrainingError
+from addsr.runtime.device import is_out_of_memory
 from addsr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from addsr.training.ema import EMA
 from addsr.training.report import Reporter
@@ -32,7 +34,7 @@ class LoopSettings:
         accumulate: parts that a process takes its share of the batch in, to spare memory.
         rate: peak learning rate: linear warm-up over `warmup` images, then a cosine down to `final_rate` of it.
         weight_decay, betas: of AdamW.
-        clip: largest norm of a player's gradient.
+        clip: largest norm of a player's gradient; 0 for no limit.
         ema: decay of the averaged weights.
         report, save: images between reports and between checkpoints.
         keep: checkpoints kept.
@@ -82,8 +84,8 @@ def rate_at(images: int, progress: float, settings: LoopSettings) -> float:
     return settings.rate * warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
 
 
-def make_accelerator(precision: str) -> Any:
-    """Accelerate's view of devices, processes and mixed precision.
+def make_accelerator() -> Any:
+    """Accelerate's view of devices and processes; it allows one precision a program, so autocast is the loop's own business.
 
     Raises:
         MissingExtraError: without accelerate.
@@ -92,7 +94,7 @@ def make_accelerator(precision: str) -> Any:
         from accelerate import Accelerator
     except ImportError:
         raise MissingExtraError("training needs accelerate: pip install 'addsr[train]'") from None
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    return Accelerator(mixed_precision="no")
 
 
 class Loop:
@@ -123,7 +125,7 @@ class Loop:
         quiet: bool = True,
     ) -> None:
         self.task, self.pairs, self.settings, self.out, self.on_save = task, pairs, settings, out, on_save
-        self.accelerator = accelerator or make_accelerator(settings.precision)
+        self.accelerator = accelerator or make_accelerator()
         parts = self.accelerator.num_processes * settings.accumulate
         if settings.batch % parts:
             count, accumulate = self.accelerator.num_processes, settings.accumulate
@@ -164,9 +166,24 @@ class Loop:
         """Train to the end; True if it was reached, False if `max_minutes` were over first.
 
         Raises:
-            TrainingError: at the first loss that is not finite; the last checkpoint stays.
+            TrainingError: at the first loss that is not finite, or where memory does not suffice; the last checkpoint stays.
         """
+        try:
+            return self._run()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            message = "out of memory: take each batch in more parts (--set loop.accumulate=N), or smaller crops"
+            kept = latest_checkpoint(self.out)
+            raise TrainingError(
+                f"{message} (--set pairs.crop=N); last good checkpoint: {kept or 'none yet'}"
+            ) from error
+
+    def _run(self) -> bool:
         settings, begun, before = self.settings, time.monotonic(), self.seconds
+        over = self.images > 0 and 0 < settings.minutes <= self.seconds / 60  # resumed, to write its model
+        if self._agreed(over):
+            return True
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         saved = self.images
@@ -221,7 +238,7 @@ class Loop:
             draws = Draws(self.settings.seed, self.images, part["place"].tolist(), self.accelerator.device)
             moment = Moment(progress, draws, self._mean)
             for player in self.players:
-                with self.accelerator.autocast():
+                with self._autocast():
                     losses = self.task.losses(player, part, moment)
                 if losses is None:
                     continue
@@ -235,7 +252,7 @@ class Loop:
             if player in active:
                 parameters = self.players[player].parameters
                 self._average_gradients(parameters)
-                norm = self.accelerator.clip_grad_norm_(parameters, self.settings.clip)
+                norm = self.accelerator.clip_grad_norm_(parameters, self.settings.clip or math.inf)
                 values[f"{player}/gradient"] = float(norm)
         self._check(values)  # before any weight moves
         for player in self.players:
@@ -246,6 +263,11 @@ class Loop:
         for name, average in self.averages.items():
             average.update(self.task.networks[name])
         return values
+
+    def _autocast(self) -> torch.autocast:
+        # Remembered, weights that were cast where nothing needs a gradient would get none later (torch before 2.10).
+        half = self.settings.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
     def _check(self, values: dict[str, float]) -> None:
         """A loss or gradient that is not finite in one process stops all of them."""
@@ -342,4 +364,5 @@ def _plainly(batches: Iterable[Batch]) -> Iterator[Batch]:
     try:
         yield from batches
     except DataError as error:
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix("addsr.errors.DataError: ")) from error
+        last = str(error).strip().splitlines()[-1]
+        raise DataError(re.sub(r"^[\w.]+Error: ", "", last)) from error

@@ -12,6 +12,7 @@ from torch import nn
 
 from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import FAITHFUL_FILE, has_faithful
+from addsr.checkpoints.hub_cache import local_folder
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
 from addsr.diffusion.defaults import misfit
 from addsr.diffusion.restorer import Restorer
@@ -30,6 +31,7 @@ from addsr.training.config import make_settings, read_run_config
 from addsr.training.context import TextEncoder
 
 NETWORKS = ("unet", "controlnet", "vae")
+_UNBUILDABLE = (TypeError, ValueError, RuntimeError, LookupError, AttributeError)  # of configs that make no network
 ROUNDING = 0.005  # of a tensor to bfloat16, relative to its norm; to float16 an eighth of that
 
 
@@ -65,10 +67,27 @@ def fresh_networks(config: dict[str, Any]) -> Networks:
     try:
         unet, vae = AddSRUNet(**_without_none(config["unet"])), PixelShuffleAutoencoder(**config["vae"])
         controlnet = AddSRControlNet(**_without_none(config["controlnet"])) if "controlnet" in config else None
-    except (TypeError, ValueError) as error:
-        raise TrainingError(f"the networks cannot be built from the preset: {error}") from error
+    except _UNBUILDABLE as error:
+        raise TrainingError(f"the networks cannot be built from the preset: {first_line(error)}") from error
+    _check_channels(unet, vae)
     restorer = Restorer(unet, vae, scaled_linear_alphas_cumprod(), "sample", controlnet=controlnet)
     return Networks(_ready(with_defaults(restorer, config)))
+
+
+def _check_channels(unet: AddSRUNet, vae: PixelShuffleAutoencoder) -> None:
+    channels, factor = vae.config["latent_channels"], vae.config["factor"]
+    if not 1 <= channels <= 3 * factor**2:
+        raise TrainingError(
+            f"vae.latent_channels is {channels}; with a factor of {factor} it must be 1 to {3 * factor**2}"
+        )
+    for name in ("in_channels", "out_channels"):
+        if unet.config[name] != channels:
+            raise TrainingError(
+                f"unet.{name} is {unet.config[name]}; vae.latent_channels is {channels}, and so it must be"
+            )
+    if unet.config["conditioning"] == "unshuffle" and unet.config["conditioning_factor"] != factor:
+        ours = unet.config["conditioning_factor"]
+        raise TrainingError(f"unet.conditioning_factor is {ours}; vae.factor is {factor}, and so it must be")
 
 
 def networks_at_start(config: dict[str, Any]) -> Networks:
@@ -97,8 +116,8 @@ def networks_at_start(config: dict[str, Any]) -> Networks:
             )
         try:
             networks.restorer.unet = fresh_unet_like(networks.restorer.unet, _without_none(changes))
-        except (TypeError, ValueError) as error:
-            raise TrainingError(f"the U-Net cannot be built from the preset: {error}") from error
+        except _UNBUILDABLE as error:
+            raise TrainingError(f"the U-Net cannot be built from the preset: {first_line(error)}") from error
         _ready(networks.restorer)
     with_defaults(networks.restorer, config)
     return networks
@@ -166,12 +185,13 @@ def networks_from(source: str | Path, *, faithful: bool = False) -> Networks:
         ModelError: if there is none.
         TrainingError: if the run has no checkpoint.
     """
-    if (Path(source) / "config.json").is_file() and not (Path(source) / "model_index.json").is_file():
-        if faithful and (start := faithful_source(read_run_config(Path(source)))) is not None:
+    folder = local_folder(source)
+    if (folder / "config.json").is_file() and not (folder / "model_index.json").is_file():
+        if faithful and (start := faithful_source(read_run_config(folder))) is not None:
             return networks_from(start, faithful=True)
-        return _networks_of_run(Path(source))
-    untrained = is_stable_diffusion(Path(source))  # D³SR's generator before training
-    files = stable_diffusion_files(Path(source)) if untrained else locate(find_model(source), None, str(source))
+        return _networks_of_run(folder)
+    untrained = is_stable_diffusion(folder)  # D³SR's generator before training
+    files = stable_diffusion_files(folder) if untrained else locate(find_model(source), None, str(source))
     restorer = load_restorer(files, torch.float32, 1.0 if faithful and has_faithful(files) else 0.0)
     describer = load_describer(files, restorer, torch.float32)
     return Networks(_ready(restorer), None if describer is None else describer.encode_prompt)
@@ -181,12 +201,14 @@ def faithful_source(config: dict[str, Any]) -> str | None:
     """What a run's model has its faithful weights from; `init` stands for what the run started from.
 
     Raises:
-        TrainingError: if the preset says anything but a name.
+        TrainingError: if the preset says anything but a name, or `init` of a run that has none.
     """
     source = config.get("faithful")
     if source is not None and not isinstance(source, str):
         raise TrainingError(f"faithful is {source!r}; it must be init, or the name of a model or run")
-    return config.get("init") if source == "init" else source
+    if source == "init" and config.get("init") is None:
+        raise TrainingError("faithful is init, and the run starts from no model: give --init")
+    return config["init"] if source == "init" else source
 
 
 def check_fits(networks: Networks, faithful: Networks) -> None:

@@ -101,7 +101,7 @@ def _train(
     resumed = resume and latest_checkpoint(out) is not None
     networks = _networks(config, pairs, resumed=resumed)
     faithful = _faithful(config, networks)
-    accelerator = make_accelerator(loop_settings.precision)
+    accelerator = make_accelerator()
     if accelerator.is_main_process:
         held.enter_context(locked(out))
     networks.to(accelerator.device)
@@ -123,6 +123,7 @@ def _train(
     checkpoint = latest_checkpoint(out)
     if accelerator.is_main_process and checkpoint is not None:
         save_model(networks, checkpoint, model, faithful)
+    accelerator.wait_for_everyone()
     damaged = sorted(loop.damaged | check.damaged)
     return Outcome(loop.images, finished, model, damaged=damaged, **names_left_out)
 

@@ -17,7 +17,7 @@ def choose_trainable(networks: Mapping[str, nn.Module], patterns: Sequence[str])
         patterns: of the shell's kind: `*` for all, `*.image_attentions.*` for the representation cross-attentions.
 
     Raises:
-        TrainingError: if a pattern fits nothing.
+        TrainingError: if a pattern fits nothing, or there is none.
     """
     chosen, used = [], set()
     for name, network in networks.items():
@@ -29,6 +29,8 @@ def choose_trainable(networks: Mapping[str, nn.Module], patterns: Sequence[str])
                 chosen.append(parameter)
     if unused := [pattern for pattern in patterns if pattern not in used]:
         raise TrainingError(f"trainable pattern {unused[0]!r} fits no parameter of {', '.join(networks)}")
+    if not chosen:
+        raise TrainingError("task.trainable is empty; name what trains, e.g. *")
     return chosen
 
 

@@ -69,6 +69,11 @@ def build_task(
     Raises:
         TrainingError: for what the task needs and the run does not have.
     """
+    wants_text = networks.restorer.unet.config["cross_attention_dim"] is not None
+    if wants_text and networks.encode_text is None and not isinstance(settings, D3SRSettings):
+        raise TrainingError(
+            "the networks attend to text, and the start brings no text encoder: start from SeeSR, AddSR or the compact model"
+        )
     if isinstance(settings, TeacherSettings):
         return TeacherTask(networks.restorer, settings, encode_text=networks.encode_text)
     if isinstance(settings, D3SRSettings):

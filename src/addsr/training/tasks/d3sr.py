@@ -12,7 +12,7 @@ from torch import nn
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import predict_x0
-from addsr.losses.adversarial import adaptive_weight, bce_discriminator_loss, bce_generator_loss
+from addsr.losses.adversarial import adaptive_weight, bce_discriminator_loss, bce_generator_loss, clamped
 from addsr.losses.edge_aware import Distance
 from addsr.losses.reconstruction import balanced, shifted
 from addsr.training.settings import one_of, ranged
@@ -167,7 +167,7 @@ class D3SRTask:
         judged = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
         for parameter in judged:
             parameter.requires_grad_(False)
-        loss = bce_generator_loss(self._judge(restored.x0, restored.pictures, restored.lr, moment.draws))
+        loss = bce_generator_loss(self._judge(restored.x0, clamped(restored.pictures), restored.lr, moment.draws))
         for parameter in judged:
             parameter.requires_grad_(True)
         weight = torch.tensor(self.settings.adversarial, device=loss.device)

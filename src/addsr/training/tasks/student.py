@@ -13,7 +13,7 @@ from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise
 from addsr.errors import TrainingError
-from addsr.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
 from addsr.losses.lpips import SqueezeLPIPS
@@ -251,7 +251,7 @@ class StudentTask:
         frozen = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
         for parameter in frozen:
             parameter.requires_grad_(False)
-        loss = hinge_generator_loss(self._judge(rollout.pictures, rollout.lr, moment.draws))
+        loss = hinge_generator_loss(self._judge(clamped(rollout.pictures), rollout.lr, moment.draws))
         for parameter in frozen:
             parameter.requires_grad_(True)
         weight = torch.tensor(self.settings.adversarial, device=loss.device)
