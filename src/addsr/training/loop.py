@@ -33,7 +33,7 @@ class LoopSettings:
         batch: images an update, over all processes.
         accumulate: parts that a process takes its share of the batch in, to spare memory.
         rate: peak learning rate: linear warm-up over `warmup` images, then a cosine down to `final_rate` of it.
-        weight_decay, betas: of AdamW.
+        weight_decay, betas: of AdamW; AddSR's discriminator has 0 and 0.99.
         clip: largest norm of a player's gradient; 0 for no limit.
         ema: decay of the averaged weights.
         report, save: images between reports and between checkpoints.
