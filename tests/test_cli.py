@@ -312,11 +312,11 @@ def test_plan_takes_each_input_once(photo):
 @pytest.mark.parametrize("again", [("-s", 4), ("-s", 2)])
 def test_a_folder_leaves_out_all_results_of_an_earlier_run(addsr, photo, again):
     Image.open(photo).save(photo.with_suffix(".png"))
-    for name in ("b_x2000.png", "c_png.png"):
+    for name in ("b_x2000.png", "c_png.png", "photo_small_x2.png"):
         Image.open(photo).save(photo.with_name(name))
     addsr("upscale", photo.parent)
     sources = [job.source.name for job in batch.plan([photo.parent], None, f"_x{again[1]}", "auto", True)]
-    assert sources == ["b_x2000.png", "c_png.png", "photo.jpg", "photo.png"]
+    assert sources == ["b_x2000.png", "c_png.png", "photo.jpg", "photo.png", "photo_small_x2.png"]
 
 
 def test_a_plan_is_of_the_run_that_is_asked_for(addsr, photo, tmp_path):

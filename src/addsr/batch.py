@@ -104,7 +104,8 @@ def _sources_of(stem: str, suffix: str) -> set[str]:
     """The stems of inputs whose result `_target` may have given this stem, with the suffix or the one of another scale."""
     ends = r"_x\d+(\.\d+)?" if re.fullmatch(r"_x\d+(\.\d+)?", suffix) else re.escape(suffix)
     found = re.fullmatch(rf"(.+?){ends}", stem)
-    return set() if found is None else {found[1], re.sub(r"_[a-z0-9]+$", "", found[1])}
+    told_apart = "|".join([r"\d+", *(ending[1:] for ending in ENDINGS)])
+    return set() if found is None else {found[1], re.sub(rf"_({told_apart})$", "", found[1])}
 
 
 def _target(source: Path, folder: Path | None, suffix: str, ext: str, taken: set[str]) -> Path:
