@@ -1,6 +1,6 @@
 """HR/LR training pairs, each a function of (seed, count) alone, whichever were made before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,7 @@ class Pairs(Dataset[dict[str, Any]]):
         damaged: list[str] = []
         side = self.settings.crop
         while True:
-            index = _drawn(self.chosen_real, [real.shortest_side(i) for i in range(len(real))], side, damaged, rng)
+            index = _drawn(self.chosen_real, len(real), lambda i: real.shortest_side(i) >= side, damaged, rng)
             try:
                 return real.crop(index, side, rng), damaged
             except DamagedPhotoError as error:
@@ -207,12 +207,12 @@ class Pairs(Dataset[dict[str, Any]]):
         Flat sky teaches little, so it is drawn less often.
         """
         assert self.photos is not None
-        side, redraws = self.settings.crop, self.settings.redraws
+        photos, side, redraws = self.photos, self.settings.crop, self.settings.redraws
         damaged: list[str] = []
         while True:
-            index = _drawn(self.chosen, [min(size) for size in self.photos.sizes], side, damaged, rng)
+            index = _drawn(self.chosen, len(photos), lambda i: min(photos.sizes[i]) >= side, damaged, rng)
             try:
-                photo = self.photos[index]
+                photo = photos[index]
             except DamagedPhotoError as error:
                 damaged.append(error.name)
                 if len(damaged) > MOST_DAMAGED:
@@ -225,12 +225,14 @@ class Pairs(Dataset[dict[str, Any]]):
             redraws -= 1
 
 
-def _drawn(chosen: list[int], sides: list[int], side: int, damaged: list[str], rng: np.random.Generator) -> int:
+def _drawn(
+    chosen: list[int], count: int, fits: Callable[[int], bool], damaged: list[str], rng: np.random.Generator
+) -> int:
     """One of the chosen photos; where those prove to be damaged, as the only one that is held out may be, one of all that
     are large enough.
     """
     if len(damaged) >= MOST_DAMAGED // 2:
-        chosen = [index for index, shortest in enumerate(sides) if shortest >= side]
+        chosen = [index for index in range(count) if fits(index)]
     return chosen[rng.integers(len(chosen))]
 
 

@@ -12,14 +12,12 @@ from PIL import Image
 
 from addsr.data.degradation import to_uint8
 from addsr.errors import DataError, InputImageError
-from addsr.image.read import opened, read_pil, upright, upright_size
+from addsr.image.read import DAMAGED, opened, read_pil, upright, upright_size
 
 HEADER = 1 << 16  # bytes
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 # what Pillow and `read_pil` raise on damaged files
-_UNREADABLE = (
-    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, Image.DecompressionBombError, InputImageError,
-)  # fmt: skip
+_UNREADABLE = (*DAMAGED, KeyError, Image.DecompressionBombError, InputImageError)
 
 
 @dataclass(frozen=True)

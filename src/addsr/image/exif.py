@@ -6,7 +6,7 @@ from PIL import Image
 
 MAX_EXIF = 60_000  # bytes of the photo's: a JPEG can hold 64 KB, with ours
 
-_ORIENTATION, _EXIF_IFD, _USER_COMMENT = 0x0112, 0x8769, 0x9286
+ORIENTATION, EXIF_IFD, USER_COMMENT = 0x0112, 0x8769, 0x9286
 _SIZES = (0xA002, 0xA003)  # of the photo, in pixels
 # description, maker, model, date, artist, copyright
 _ABOUT_THE_PHOTO = (0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
@@ -44,10 +44,10 @@ def kept_exif(image: Image.Image) -> bytes | None:
         else:
             exif.load(source.tobytes())  # a copy: the caller's image stays as it is
             keep_text(exif, source)
-        exif.pop(_ORIENTATION, None)
-        if _EXIF_IFD in exif:
+        exif.pop(ORIENTATION, None)
+        if EXIF_IFD in exif:
             for tag in _SIZES:
-                exif.get_ifd(_EXIF_IFD).pop(tag, None)
+                exif.get_ifd(EXIF_IFD).pop(tag, None)
         data = exif.tobytes() if len(exif) else None
     except Exception:
         return None
@@ -55,14 +55,13 @@ def kept_exif(image: Image.Image) -> bytes | None:
 
 
 def user_comment(exif: Image.Exif) -> str:
-    """What the photographer has noted in the photo; empty where that is nothing, or ours about a result."""
-    raw = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    """What the photographer has noted in the photo; empty where that is nothing."""
+    raw = exif.get_ifd(EXIF_IFD).get(USER_COMMENT)
     if isinstance(raw, str):
         raw = raw.encode("latin-1", "replace")
     if not isinstance(raw, bytes):
         return ""
-    text = raw[8:].decode(_CHARACTER_SETS.get(raw[:8], "latin-1"), "replace").strip("\0 ")
-    return "" if is_ours(text) else text
+    return raw[8:].decode(_CHARACTER_SETS.get(raw[:8], "latin-1"), "replace").strip("\0 ")
 
 
 def is_ours(text: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from addsr.errors import InputImageError
-from addsr.image.exif import kept_exif
+from addsr.image.exif import ORIENTATION, kept_exif
 from addsr.image.picture import Picture, from_array
 
 # Decoders that are safe to meet with strangers' files: no PostScript, no vector formats, nothing that starts a program.
@@ -21,7 +21,9 @@ ENDINGS = {
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 128_000_000
 
-_ORIENTATION = 0x0112
+# what Pillow raises as it decodes damaged pictures; the last is AVIF's
+DAMAGED = (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError, RuntimeError)
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -79,7 +81,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     if image.format == "TIFF" or "exif" not in image.info:  # without, Pillow would decode a PNG to look for it
         return width, height
     try:
-        turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     except Exception:  # odd EXIF is no reason to leave a photo out
         turned = False
     return (height, width) if turned else (width, height)
@@ -95,7 +97,7 @@ def upright(image: Image.Image) -> Image.Image:
     """
     image.load()
     try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # as in `upright_size`
         turn = None
     return image if turn is None else image.transpose(turn)
@@ -121,15 +123,7 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
         picture = from_array(_to_array(upright(image), _color_key(image, layout)))
     except InputImageError as error:
         raise InputImageError(f"{name}: {error}") from error
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        IndexError,
-        TypeError,
-        EOFError,
-        RuntimeError,
-    ) as error:  # AVIF's is the last
+    except DAMAGED as error:
         raise InputImageError(f"{name}: the file is damaged or cut off ({error})") from error
     profile = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB") else None
     if profile and (profile[16:20] == b"GRAY") != picture.mode.startswith("L"):

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from addsr.errors import OutputError
-from addsr.image.exif import is_ours, parse_exif, user_comment
+from addsr.image.exif import EXIF_IFD, USER_COMMENT, is_ours, parse_exif, user_comment
 
 # ending -> Pillow's format, the longest side that it (JPEG: libjpeg) can hold, whether it holds transparency
 FORMATS = {
@@ -33,7 +33,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "TIFF": {"compression": "tiff_deflate"},
 }
 MAX_JPEG_EXIF = 65_533  # bytes
-_DESCRIPTION, _SOFTWARE, _EXIF_IFD, _USER_COMMENT = 0x010E, 0x0131, 0x8769, 0x9286
+_DESCRIPTION, _SOFTWARE = 0x010E, 0x0131
 # what a TIFF keeps of the photo's EXIF: maker, model, date, artist, copyright; libtiff takes no nested directories
 _TIFF_KEEPS = (0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
 
@@ -58,7 +58,7 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *,
         image: with `icc_profile` and `exif` in its `info`, as Picture.to_pil gives it.
         path: its ending names the format.
         made_by: what goes into EXIF (Software and UserComment; ImageDescription of a TIFF) and the text chunk `addsr`
-            of a PNG), as JSON; a note that the photo had there is its `photo_comment`.
+            of a PNG, as JSON; a note that the photo had there is its `photo_comment`.
         overwrite: replace an existing file.
 
     Raises:
@@ -124,7 +124,7 @@ def _metadata(photo: bytes, name: str, made_by: Mapping[str, Any]) -> dict[str, 
         return {"tiffinfo": {**kept, _SOFTWARE: software, _DESCRIPTION: comment}}
     comment = _comment(made_by, user_comment(exif))
     exif[_SOFTWARE] = software
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"ASCII\0\0\0" + comment.encode("ascii")
+    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"ASCII\0\0\0" + comment.encode("ascii")
     options: dict[str, Any] = {"exif": exif.tobytes()}
     if name == "PNG":
         options["pnginfo"] = PngInfo()
