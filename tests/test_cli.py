@@ -333,6 +333,7 @@ def test_a_plan_is_of_the_run_that_is_asked_for(addsr, photo, tmp_path):
 
 def test_an_error_names_its_picture(addsr, photo, monkeypatch):
     monkeypatch.setattr("addsr.upscaler.MAX_OUTPUT_PIXELS", 100)
+    photo = photo.rename(photo.with_name("a.jpg"))  # a letter of any sentence
     code, out, err = addsr("upscale", photo, "--json")
     assert code == 1
     assert f"error: {photo}: 16×12 at scale 4 takes" in err

@@ -279,9 +279,9 @@ def _show_plans(
             error = raised
         if error is not None:
             failed = True
-            _complain(console, error, debug, job.source)
+            _complain(console, error, debug, job)
             if as_json:
-                print(json.dumps(_failure(job.source, error)), flush=True)
+                print(json.dumps(_failure(job, error)), flush=True)
     return 1 if failed else 0
 
 
@@ -317,39 +317,40 @@ def _restore_all(
             if as_json:
                 print(json.dumps(_row(done)), flush=True)
             if done.error is not None:
-                _complain(console, done.error, debug, done.job.source)
+                _complain(console, done.error, debug, done.job)
             elif not as_json:
                 console.print(f"{done.job.source} -> {done.job.target}", markup=False)
     return finished
 
 
-def _complain(console: "Console", error: Exception, debug: bool, source: Path | None = None) -> None:
+def _complain(console: "Console", error: Exception, debug: bool, job: "Job | None" = None) -> None:
     """One sentence."""
-    console.print(f"error: {_sentence(error, source)}", style="red", markup=False)
+    console.print(f"error: {_sentence(error, job)}", style="red", markup=False)
     if debug:
         import traceback
 
         console.print("".join(traceback.format_exception(error)), markup=False)
 
 
-def _sentence(error: Exception, source: Path | None) -> str:
+def _sentence(error: Exception, job: "Job | None") -> str:
     """What went wrong, and with which picture; where the error is none of ours, its kind and first line."""
     from addsr.errors import AddSRError
 
     text = str(error) if isinstance(error, AddSRError) else f"{type(error).__name__}: {error}".splitlines()[0]
-    named = source is None or source.stem in text
-    return text if named else f"{source}: {text}"
+    if job is None or str(job.source) in text or str(job.target) in text:
+        return text
+    return f"{job.source}: {text}"
 
 
-def _failure(source: Path, error: Exception) -> dict[str, Any]:
-    return {"input": str(source), "status": "error", "error": _sentence(error, source)}
+def _failure(job: "Job", error: Exception) -> dict[str, Any]:
+    return {"input": str(job.source), "status": "error", "error": _sentence(error, job)}
 
 
 def _row(done: "Done") -> dict[str, Any]:
     """One picture as --json prints it."""
     output = {} if done.job.target is None else {"output": str(done.job.target)}
     if done.error is not None:
-        return _failure(done.job.source, done.error) | output
+        return _failure(done.job, done.error) | output
     return {
         "input": str(done.job.source),
         "status": "ok",
