@@ -56,6 +56,14 @@ def test_doubt_lessens_the_detail_asked_for_at_its_own_step(lpips_weights, batch
     assert doubted_later["detail_later"] < at_all["detail_later"] == doubted["detail_later"]
 
 
+def test_each_step_has_its_own_factor_of_detail(lpips_weights, batch):
+    settings = {"refine": 1, "detail": 2, "statistics": 3, "adversarial": 0, "distillation": 0}
+    losses = losses_of(lpips_weights, batch, detail_by_step=[0.5, 4, 4, 4], **OFF | settings)
+    first = 0.5 * (2 * losses["detail"] + 3 * losses["statistics"])
+    later = 4 * (2 * losses["detail_later"] + 3 * losses["statistics_later"])
+    torch.testing.assert_close(losses["total"], (first + later) / 2)
+
+
 def test_no_adversary_without_its_weight(lpips_weights, batch):
     task = student_task(lpips_weights, adversarial=0)
     assert "discriminator" not in task.players()

@@ -4,7 +4,7 @@ z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) epsilon                               
 x_0 = (x_t - sqrt(1 - abar_t) epsilon) / sqrt(abar_t)                           (AddSR, Eq. 4)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,13 @@ import torch
 STUDENT_TIMESTEPS = (999, 749, 499, 249)  # AddSR's four, from noise to picture
 TRAIN_TIMESTEPS = 1000
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+def at_student_timesteps(timestep: torch.Tensor, values: Sequence[float]) -> torch.Tensor:
+    """Of four values for 999, 749, 499 and 249, each timestep's own, float32 (N,); `timestep` (N,) has no others."""
+    order = torch.tensor(STUDENT_TIMESTEPS, device=timestep.device)
+    table = torch.tensor(values, device=timestep.device, dtype=torch.float32)
+    return table[(timestep[:, None] == order).int().argmax(1)]
 
 
 def scaled_linear_alphas_cumprod(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from addsr.diffusion.schedule import STUDENT_TIMESTEPS
+from addsr.diffusion.schedule import at_student_timesteps
 
 # AddSR, section 3.4: 0.5 · 2.1^(s-1) for the student's timesteps 999, 749, 499, 249: gamma falls as the timestep rises
 GAMMAS = (0.5, 1.05, 2.205, 4.63)
@@ -17,9 +17,7 @@ def timestep_adapting_weight(timestep: torch.Tensor, gammas: Sequence[float] = G
     Late steps distil more, early ones leave more to the adversarial loss. (The released code looks the weight up by the
     first of two steps, and so gives 999 the largest; see docs/training.md.)
     """
-    order = torch.tensor(STUDENT_TIMESTEPS, device=timestep.device)
-    table = torch.tensor(gammas, device=timestep.device, dtype=torch.float32)
-    return table[(timestep[:, None] == order).int().argmax(1)]
+    return at_student_timesteps(timestep, gammas)
 
 
 def teacher_weight(timestep: torch.Tensor, alphas_cumprod: torch.Tensor, kind: str) -> torch.Tensor:

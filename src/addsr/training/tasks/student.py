@@ -11,7 +11,7 @@ from torch import nn
 
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise
+from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, at_student_timesteps
 from addsr.errors import TrainingError
 from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
@@ -39,6 +39,8 @@ class StudentSettings:
         statistics: weight of the distance between the detail's statistics and HR's; see `addsr.losses.scene_statistics`.
         doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of
             later ones; 0 asks for all of HR's. Less doubt later lets each step add detail.
+        detail_by_step: factors of `detail` and `statistics` at 999, 749, 499 and 249: rising ones leave the first step close
+            to what is known, and let each further one add detail.
         balance: see `addsr.losses.reconstruction.balanced`.
         autoencoder: weight of L1 of encoded and decoded HR, which keeps the latents meaningful while the decoder trains.
         refine: share of the iterations that train a later step too.
@@ -72,6 +74,7 @@ class StudentSettings:
     statistics: float = 0.0
     doubt: float = 1 / 3
     doubt_later: float = 1 / 3
+    detail_by_step: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
     balance: float = 0.02
     autoencoder: float = 0.5
     refine: float = 0.25
@@ -111,10 +114,12 @@ class StudentSettings:
             "adversarial",
         ):
             ranged(f"task.{name}", getattr(self, name), 0, None)
-        if len(self.gammas) != len(STUDENT_TIMESTEPS):
-            raise TrainingError(f"task.gammas is {list(self.gammas)}; it must have {len(STUDENT_TIMESTEPS)} values")
-        for gamma in self.gammas:
-            ranged("task.gammas", gamma, 0, None)
+        for name in ("gammas", "detail_by_step"):
+            values = getattr(self, name)
+            if len(values) != len(STUDENT_TIMESTEPS):
+                raise TrainingError(f"task.{name} is {list(values)}; it must have {len(STUDENT_TIMESTEPS)} values")
+            for value in values:
+                ranged(f"task.{name}", value, 0, None)
         ranged("task.discriminator_rate", self.discriminator_rate, 0, None)
         one_of("task.teacher_weight", self.teacher_weight, TEACHER_WEIGHTS)
         one_of("task.adversarial_weight", self.adversarial_weight, ("fixed", "adaptive"))
@@ -195,13 +200,14 @@ class StudentTask:
             named["lpips"] = shifted_lpips(self.lpips, rollout.pictures, rollout.hr, moment.draws)
             total = total + weight * named["lpips"]
         first = rollout.timestep == STUDENT_TIMESTEPS[0]
+        detailed = at_student_timesteps(rollout.timestep, settings.detail_by_step)
         if settings.grain or settings.detail:
             doubt = torch.where(first, settings.doubt, settings.doubt_later)
             named["grain"], named["detail"] = excess_and_missing_detail(rollout.pictures, rollout.hr, doubt)
-            total = total + settings.grain * named["grain"] + settings.detail * named["detail"]
+            total = total + settings.grain * named["grain"] + settings.detail * detailed * named["detail"]
         if settings.statistics:
             named["statistics"] = scene_statistics_distance(rollout.pictures, rollout.hr)
-            total = total + settings.statistics * named["statistics"]
+            total = total + settings.statistics * detailed * named["statistics"]
         losses = {"total": balanced(total, settings.balance).mean()}
         losses |= {name: values[first].mean() for name, values in named.items()}
         if not first.all():
