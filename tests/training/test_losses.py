@@ -14,6 +14,7 @@ from addsr.image.detail import fine_detail
 from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
+from addsr.losses.grid import grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
@@ -235,3 +236,29 @@ def test_the_discriminator_is_shown_what_it_learns():
     shown.sum().backward()
     assert pictures.grad is not None
     assert pictures.grad.tolist() == [1, 1, 1]
+
+
+def test_a_grid_of_the_decoders_cells_is_told_from_other_detail():
+    generator = torch.Generator().manual_seed(0)
+    hr, other = (0.5 + 0.1 * torch.randn(2, 3, 128, 128, generator=generator) for _ in range(2))
+    assert grid_distance(hr, hr, 4).max() == 0
+    ordinary = grid_distance(other, hr, 4)
+    assert (ordinary < 0.15).all()  # so much by chance
+    stronger = torch.ones(4, 4)
+    stronger[1, 2] = 2  # at one place of each cell
+    uneven = 0.5 + (other - 0.5) * stronger.repeat(32, 32)
+    brighter = other + 0.1 * (stronger.repeat(32, 32) - 1)
+    for pictures in (uneven, brighter):
+        assert (grid_distance(pictures, hr, 4) > 1.3 * ordinary).all()
+    assert (grid_distance(0.5 + 0.3 * (other - 0.5), hr, 4) < 1.1 * ordinary).all()  # whatever its strength
+
+
+def test_a_grid_is_measured_in_float32_and_flat_pictures_have_gradients():
+    pictures, targets = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        automatic = grid_distance(pictures, targets, 4)
+    assert torch.equal(automatic, grid_distance(pictures, targets, 4))
+    flat = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
+    grid_distance(flat, targets[:1], 4).sum().backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()

@@ -64,6 +64,12 @@ def test_each_step_has_its_own_factor_of_detail(lpips_weights, batch):
     torch.testing.assert_close(losses["total"], (first + later) / 2)
 
 
+def test_the_grid_counts_at_every_step(lpips_weights, batch):
+    settings = {"refine": 1, "grid": 2, "adversarial": 0, "distillation": 0}
+    losses = losses_of(lpips_weights, batch, **OFF | settings)
+    torch.testing.assert_close(losses["total"], losses["grid"] + losses["grid_later"])
+
+
 def test_no_adversary_without_its_weight(lpips_weights, batch):
     task = student_task(lpips_weights, adversarial=0)
     assert "discriminator" not in task.players()

@@ -10,13 +10,11 @@ measure of its own.
 import torch
 import torch.nn.functional as F
 
-from addsr.losses.smoothing import smoothed
+from addsr.losses.normalized_luminance import locally_normalized, luminance
 
 SCALES = 2
 WINDOW = 64  # pixels along a side, about, over which statistics are taken
-TAPS = (1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0)  # of a place's surroundings, binomial
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
-STEP = 1 / 255  # a deviation that no 8-bit picture shows
 
 
 def scene_statistics_distance(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -29,7 +27,7 @@ def scene_statistics_distance(pictures: torch.Tensor, targets: torch.Tensor) -> 
         (N,).
     """
     with torch.autocast(pictures.device.type, enabled=False):
-        ours, theirs = _luminance(pictures.float()), _luminance(targets.float())
+        ours, theirs = luminance(pictures.float()), luminance(targets.float())
         windows = max(1, ours.shape[-2] // WINDOW), max(1, ours.shape[-1] // WINDOW)
         total = ours.new_zeros(len(ours))
         for _ in range(SCALES):
@@ -40,15 +38,9 @@ def scene_statistics_distance(pictures: torch.Tensor, targets: torch.Tensor) -> 
         return total / SCALES
 
 
-def _luminance(pictures: torch.Tensor) -> torch.Tensor:
-    return (pictures * pictures.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-
-
 def _statistics(grey: torch.Tensor, windows: tuple[int, int]) -> torch.Tensor:
     """(N, 10, *windows): means of |m|, of m², and of the positive and negative parts of products of neighbours."""
-    mean = smoothed(grey, TAPS, reflect=True)
-    centred = grey - mean
-    normalized = centred / ((smoothed(centred.square(), TAPS, reflect=True) + STEP**2).sqrt() + STEP)
+    normalized = locally_normalized(grey)
     inner = normalized[:, :, 1:-1, 1:-1]
     products = torch.cat([inner * _moved(normalized, *offset) for offset in NEIGHBOURS], 1)
     values = torch.cat([inner.abs(), inner.square(), F.relu(products), F.relu(-products)], 1)
