@@ -9,7 +9,7 @@ from PIL import Image
 
 from addsr.image import color
 from addsr.image import resize as module
-from addsr.image.conditioning import conditioning_picture, enlarged_size
+from addsr.image.conditioning import conditioning_picture, conditioning_size, enlarged_size
 from addsr.image.resize import resize, resize_region
 from addsr.image.tiling import plan_axis
 
@@ -80,3 +80,10 @@ def test_small_photos_are_enlarged_as_the_released_code_does(short, long, height
     full = enlarged_size(short, long, released=True)
     assert full[0] // 8 * 8 == height
     assert full[1] // 8 * 8 == picture.shape[2]
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("size", [(8, 2000), (300, 7), (128, 128), (131, 140)])
+def test_the_size_of_the_condition_picture_is_known_before_it(size, released):
+    lr = torch.zeros(3, *size)
+    assert conditioning_picture(lr, 8, released=released).shape[1:] == conditioning_size(*size, 8, released=released)

@@ -351,7 +351,7 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "pairs.degradation.kernel_sizes=[4]"], "kernel_sizes is [4]; it must hold odd numbers"),
         (["--set", "pairs.degradation.shape_probabilities=[1, 1]"], "it must be 6 shares that add up to 1"),
         (["--dists", __file__], "--dists has no effect, as the run is of task.kind student"),
-        (["--lpips", __file__], "no loss network can be read"),
+        (["--lpips", __file__], "test_cli.py: refused"),
         (["--init", "nowhere/at/all"], "unknown model"),
     ],
 )
@@ -387,6 +387,12 @@ def test_presets_are_listed_and_valid():
         kind = {"student": StudentSettings, "teacher": TeacherSettings, "d3sr": D3SRSettings}[table.pop("kind")]
         make_settings(kind, table, "task")
         make_settings(LoopSettings, preset["loop"], "loop")
+
+
+def test_a_preset_names_its_models(tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('extends = "compact-d3sr"\ndiscriminator = "teacher/model"\n')
+    assert load_preset(str(own))["discriminator"] == "teacher/model"
 
 
 def test_settings_are_merged_key_by_key():

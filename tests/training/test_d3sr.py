@@ -23,6 +23,7 @@ from addsr.models.adapters import add_lora, load_lora, merge_lora_layers, save_l
 from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.d3sr import D3SRPipeline
+from addsr.training.judge import Judge, latent_map_between
 from addsr.training.networks import Networks
 from addsr.training.sources import Sources
 from addsr.training.task import Moment
@@ -69,6 +70,16 @@ def test_cross_entropy_by_hand():
     expected = -(sigmoid(real).log().mean() + (1 - sigmoid(fake)).log().mean())
     torch.testing.assert_close(bce_discriminator_loss(real, fake), expected)
     torch.testing.assert_close(bce_generator_loss(fake), -sigmoid(fake).log().mean())
+
+
+def test_the_same_autoencoder_in_half_precision_needs_no_map(tmp_path):
+    ours, theirs = generator(), generator()
+    theirs.vae.load_state_dict({key: value.half().float() for key, value in ours.vae.state_dict().items()})
+    judge = Judge(DiffusionEncoder.from_unet(theirs.unet), theirs.vae, ALPHAS)
+    crops = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(8)]
+    assert latent_map_between(ours, judge, crops, "its twin") is None
+    theirs.vae.register_to_config(scaling_factor=2.0)
+    assert latent_map_between(ours, judge, crops, "its twin") is not None
 
 
 def write_dists(path):

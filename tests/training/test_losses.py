@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from addsr.data.draws import Draws
 from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
@@ -10,7 +11,9 @@ from addsr.discriminators.augment import augment
 from addsr.discriminators.dino import DinoDiscriminator
 from addsr.discriminators.patch import PatchDiscriminator
 from addsr.discriminators.squeeze import SqueezeDiscriminator
+from addsr.errors import ModelError
 from addsr.image.detail import fine_detail
+from addsr.image.smoothing import smoothed
 from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
@@ -18,7 +21,6 @@ from addsr.losses.grid import grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
-from addsr.losses.smoothing import smoothed
 
 
 def test_hinge_losses():
@@ -39,6 +41,15 @@ def test_lpips_is_zero_only_for_equals(lpips_weights):
     a = torch.rand(2, 3, 64, 64)
     assert lpips(a, a).abs().max() == 0
     assert (lpips(a, a.flip(3)) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["fire3.expand1x1.bias", "lin4.weight"])
+def test_lpips_says_what_its_file_lacks(lpips_weights, name):
+    tensors = load_file(lpips_weights)
+    tensors.pop(name)
+    save_file(tensors, lpips_weights)
+    with pytest.raises(ModelError, match=f"not LPIPS on SqueezeNet \\({name} is missing\\)"):
+        SqueezeLPIPS(lpips_weights)
 
 
 def test_balancing_favours_the_easy_pictures():

@@ -4,7 +4,7 @@ import json
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,23 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torc
     if odd := [key for key, value in tensors.items() if value.is_meta or value.layout != torch.strided]:
         raise ModelError(f"{path}: {odd[0]} is no plain tensor (sparse, or without values)")
     return {key: _converted(value, dtype) for key, value in tensors.items()}
+
+
+def read_named(path: Path, names: Iterable[str], network: str) -> dict[str, torch.Tensor]:
+    """The named tensors of a file as float32, which may hold others too.
+
+    Args:
+        path: see `read_tensors`.
+        names: of all that `network` needs.
+        network: what it is, for the message.
+
+    Raises:
+        ModelError: as `read_tensors`, and where one is missing.
+    """
+    tensors, names = read_tensors(path, torch.float32), tuple(names)
+    if missing := [name for name in names if name not in tensors]:
+        raise ModelError(f"{path}: not {network} ({missing[0]} is missing)")
+    return {name: tensors[name] for name in names}
 
 
 def _converted(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:

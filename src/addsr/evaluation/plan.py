@@ -13,7 +13,7 @@ from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Runs
 from addsr.diffusion.tiled import Tiling, plan_tiles
 from addsr.evaluation.stages import Evaluation, Model, evaluations
-from addsr.image.conditioning import MODEL_SCALE, enlarged_size
+from addsr.image.conditioning import MODEL_SCALE, conditioning_size
 from addsr.image.picture import Picture
 from addsr.runtime.cost import Cost, measure
 from addsr.upscaler import RestoreOptions, Upscaler
@@ -82,13 +82,11 @@ class Planner:
         options.check(restorer.sampler, upscaler.dial is not None)
         height, width = upscaler.output_size(picture, options.scale)
         lr = upscaler.working_size(picture.size, options.scale)
-        full = tuple(side * MODEL_SCALE for side in lr)
-        released = not restorer.is_local and options.compat == "released"
-        if not restorer.is_local:
-            full = enlarged_size(full[0] // MODEL_SCALE, full[1] // MODEL_SCALE, released=released)
+        if restorer.is_local:
+            full = lr[0] * MODEL_SCALE, lr[1] * MODEL_SCALE
+        else:
+            full = conditioning_size(*lr, restorer.vae_scale_factor, released=options.compat == "released")
         side, _ = upscaler.tile_sides(options)
-        multiple = restorer.size_multiple if restorer.is_local else restorer.vae_scale_factor
-        padded = [length // multiple * multiple if released else -(-length // multiple) * multiple for length in full]
         runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
         coded: dict[str, tuple[Evaluation, Cost]] = {}
         if restorer.is_local:
@@ -96,12 +94,12 @@ class Planner:
             sides = [axis[0].stop for axis in (rows, columns)]
             tiles = len(rows) * len(columns)
         else:
-            tiling = upscaler.tiling(side, options)
-            planned = plan_tiles(padded[0] // multiple, padded[1] // multiple, tiling, restorer.unet.downscale)
+            tiling, factor = upscaler.tiling(side, options), restorer.vae_scale_factor
+            planned = plan_tiles(full[0] // factor, full[1] // factor, tiling, restorer.unet.downscale)
             tiles = len(planned)
             if restorer.in_step(tiling) is not None:
-                coded = self._coded_in_step(padded, runs, tiling)
-            sides = [(tile.stop - tile.start) * multiple for tile in planned[0]]
+                coded = self._coded_in_step(full, runs, tiling)
+            sides = [(tile.stop - tile.start) * factor for tile in planned[0]]
         guided = is_guided(upscaler.guidance_scale(options))
         stages = self._stages(sides, runs, guided) | coded
         macs = sum(

@@ -19,13 +19,22 @@ SMALLEST = 64  # one latent at the U-Net's coarsest level
 
 def conditioning_picture(lr: torch.Tensor, multiple: int, *, released: bool = False) -> torch.Tensor:
     """LR (3, h, w) in [0, 1] -> (3, H, W) in [0, 1], sides multiples of `multiple`, if possible at least 512."""
-    height, width = lr.shape[1:]
     if released:
         return _released(lr, multiple)
-    full = enlarged_size(height, width)
+    height, width = lr.shape[1:]
+    full, padded = enlarged_size(height, width), conditioning_size(height, width, multiple)
     picture = resize(lr, full).clamp(0, 1)
-    bottom, right = (max(side + -side % multiple, SMALLEST) - side for side in full)
-    return F.pad(picture[None], (0, right, 0, bottom), mode="replicate")[0]
+    return F.pad(picture[None], (0, padded[1] - full[1], 0, padded[0] - full[0]), mode="replicate")[0]
+
+
+def conditioning_size(height: int, width: int, multiple: int, *, released: bool = False) -> tuple[int, int]:
+    """(H, W) of the condition picture of LR (height, width)."""
+    enlarged = enlarged_size(height, width, released=released)
+    if released:
+        rows, columns = (side // multiple * multiple for side in enlarged)
+    else:
+        rows, columns = (max(side + -side % multiple, SMALLEST) for side in enlarged)
+    return rows, columns
 
 
 def enlarged_size(height: int, width: int, *, released: bool = False) -> tuple[int, int]:
@@ -49,9 +58,10 @@ def fitted(restored: torch.Tensor, lr: torch.Tensor, *, released: bool = False) 
 
 def _released(lr: torch.Tensor, multiple: int) -> torch.Tensor:
     image = _to_pil(lr)
-    height, width = enlarged_size(*lr.shape[1:], released=True)
+    size = lr.shape[1], lr.shape[2]
+    height, width = enlarged_size(*size, released=True)
     image = image.resize((width // MODEL_SCALE, height // MODEL_SCALE)).resize((width, height))
-    return _from_pil(image.resize((width // multiple * multiple, height // multiple * multiple)))
+    return _from_pil(image.resize(conditioning_size(*size, multiple, released=True)[::-1]))
 
 
 def _to_pil(picture: torch.Tensor) -> Image.Image:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from addsr.image.detail import fine_detail
-from addsr.losses.smoothing import smoothed
+from addsr.image.smoothing import smoothed
 
 OCTAVES = 3  # about 2 to 16 pixels
 WINDOW = 7  # of an octave's own pixels along a side, over which its strength is taken

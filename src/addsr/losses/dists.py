@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from addsr.checkpoints.reading import read_tensors
-from addsr.errors import ModelError
+from addsr.checkpoints.reading import read_named
 from addsr.image.normalize import imagenet_normalized
 
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))  # convolutions of VGG-16 before each tap
@@ -27,10 +26,8 @@ class DISTS(nn.Module):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        tensors = read_tensors(weights, torch.float32)
         names = [f"features.{layer}.{part}" for stage in STAGES for layer in stage for part in ("weight", "bias")]
-        if missing := [name for name in (*names, "alpha", "beta") if name not in tensors]:
-            raise ModelError(f"{weights}: not DISTS on VGG-16 ({missing[0]} is missing)")
+        tensors = read_named(weights, [*names, "alpha", "beta"], "DISTS on VGG-16")
         for name in names:
             self.register_buffer(name.replace(".", "_"), tensors[name], persistent=False)
         total = tensors["alpha"].sum() + tensors["beta"].sum()

@@ -4,18 +4,27 @@ The networks are data: a safetensors file with the backbone's convolutions (`con
 heads (`lin0`, …); none is bundled.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
-from addsr.errors import ModelError
+from addsr.checkpoints.reading import read_named
 
 # SqueezeNet 1.1: the fire modules after each pooling; a feature map is taken at the end of every group.
 _FIRE_GROUPS = (((1, 2), True), ((3, 4), True), ((5,), True), ((6,), False), ((7,), False), ((8,), False))
+
+
+def _names() -> Iterator[str]:
+    convolutions = ["conv0"]
+    for fires, _ in _FIRE_GROUPS:
+        convolutions += [f"fire{n}.{part}" for n in fires for part in ("squeeze", "expand1x1", "expand3x3")]
+    for name in convolutions:
+        yield from (f"{name}.weight", f"{name}.bias")
+    for head in range(1 + len(_FIRE_GROUPS)):
+        yield f"lin{head}.weight"
 
 
 class SqueezeLPIPS(nn.Module):
@@ -26,12 +35,7 @@ class SqueezeLPIPS(nn.Module):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        try:
-            tensors = load_file(weights)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{weights}: no loss network can be read from it ({error})") from error
-        if missing := {"conv0.weight", "fire8.squeeze.weight", "lin6.weight"} - tensors.keys():
-            raise ModelError(f"{weights}: not LPIPS on SqueezeNet ({sorted(missing)[0]} is missing)")
+        tensors = read_named(weights, _names(), "LPIPS on SqueezeNet")
         for key, value in tensors.items():
             if value.ndim == 4:
                 value = value.contiguous(memory_format=torch.channels_last)

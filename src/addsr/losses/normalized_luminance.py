@@ -4,7 +4,7 @@ Mittal et al., "No-reference image quality assessment in the spatial domain", 20
 
 import torch
 
-from addsr.losses.smoothing import smoothed
+from addsr.image.smoothing import smoothed
 
 TAPS = (1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0)  # of a place's surroundings, binomial
 STEP = 1 / 255  # a deviation that no 8-bit picture shows

@@ -11,7 +11,7 @@ from addsr.errors import TrainingError
 
 PRESETS = Path(__file__).resolve().parent / "presets"
 TABLES = ("unet", "vae", "controlnet", "pairs", "task", "loop", "defaults")
-WORDS = ("extends", "init", "teacher", "faithful", "description")  # beside the tables
+WORDS = ("extends", "init", "teacher", "discriminator", "faithful", "description")  # beside the tables
 Settings = TypeVar("Settings")
 
 

@@ -17,7 +17,7 @@ from addsr.errors import ModelError, TrainingError
 from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.latent_map import fit_latent_map
 from addsr.models.sdxl_encoder import SDXLEncoder
-from addsr.training.networks import networks_from
+from addsr.training.networks import networks_from, same_autoencoder
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,7 @@ def latent_map_between(generator: Restorer, judge: Judge, crops: Iterable[torch.
     Raises:
         TrainingError: if latents of the two have other sizes.
     """
-    ours, theirs = generator.vae.state_dict(), judge.vae.state_dict()
-    alike = ours.keys() == theirs.keys()
-    if alike and all(torch.equal(value, theirs[key].to(value)) for key, value in ours.items()):
+    if same_autoencoder(generator.vae, judge.vae):
         return None
     device = generator.placement.device
     other = Restorer(generator.unet, nn.Module.to(judge.vae, device), judge.alphas_cumprod)
