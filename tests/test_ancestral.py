@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from addsr.diffusion.ancestral import sample_ancestral, spaced_timesteps
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.diffusion.schedule import scaled_linear_alphas_cumprod, schedule_from_config
 from tests.tiny import SCHEDULE
 
 
@@ -35,6 +35,23 @@ def test_agrees_with_diffusers(prediction_type, spacing, steps):
     )
     # after the last step diffusers returns the posterior's mean at abar = 1, which is x0
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_timesteps_are_diffusers(spacing, offset):
+    scheduler = DDPMScheduler(steps_offset=offset, timestep_spacing=spacing, **SCHEDULE)
+    for steps in (1, 2, 3, 27, 48, 333, 998, 999):
+        scheduler.set_timesteps(steps)
+        # rounding makes diffusers' trailing ones of 998 and 999 steps one too many, -1
+        assert spaced_timesteps(steps, spacing, offset) == scheduler.timesteps.tolist()[:steps]
+
+
+def test_the_schedulers_offset_is_the_samplers():
+    assert schedule_from_config({"beta_schedule": "scaled_linear"}).steps_offset == 0
+    assert schedule_from_config({"beta_schedule": "scaled_linear", "steps_offset": 1}).steps_offset == 1
+    with pytest.raises(ValueError, match="steps_offset is 5"):
+        schedule_from_config({"beta_schedule": "scaled_linear", "steps_offset": 5})
 
 
 def test_restores_and_refuses(compact_pipeline):

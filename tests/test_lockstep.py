@@ -13,8 +13,9 @@ from torch import nn
 
 import addsr
 from addsr.diffusion.lockstep import InStep, Lockstep, coded_in_step, plan_parts, run_in_step
+from addsr.diffusion.released import RELEASED_AUTOENCODER
+from addsr.diffusion.tiled import Tiling
 from addsr.models.autoencoder_passage import decoding, encoding, posterior_of
-from addsr.upscaler import RELEASED_AUTOENCODER
 from tests.published import write_published
 
 
@@ -181,6 +182,17 @@ def test_the_plan_has_all_tiles_in_memory(tmp_path):
     assert 2 < more < (2400 / 768) ** 2  # buffers are alike
 
 
+def test_the_released_window_brings_the_released_autoencoder(tmp_path):
+    """Which takes small pictures whole, and draws its posterior as of the whole."""
+    restorer = addsr.load(write_published(tmp_path, "seesr"), device="cpu", precision="fp32").restorer
+    latents, picture = noise(1, 4, 24, 40), noise(1, 3, 192, 320).clamp(-1, 1) / 2 + 0.5
+    whole = restorer.decode_latents(latents), restorer.encode_latents(picture, None)
+    for window, in_step, alike in (("gaussian", None, True), ("gaussian", False, False), ("feather", None, False)):
+        tiling = Tiling(12, 4, window, in_step)
+        tiled = restorer.decode_latents(latents, tiling), restorer.encode_latents(picture, None, tiling)
+        assert [torch.allclose(a, b, atol=1e-5) for a, b in zip(tiled, whole, strict=True)] == [alike] * 2
+
+
 def test_short_memory_first_gives_up_going_in_step(tmp_path, monkeypatch):
     from addsr.upscaler import RestoreOptions, Upscaler
 
@@ -189,12 +201,12 @@ def test_short_memory_first_gives_up_going_in_step(tmp_path, monkeypatch):
 
     def short_of_memory(self, one, tiling):
         seen.append(tiling)
-        if tiling.in_step is not None:
+        if tiling.in_step is None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return run(self, one, tiling)
 
     monkeypatch.setattr(Upscaler, "_run_whole", short_of_memory)
     up(Image.new("RGB", (20, 16)), steps=1, compat="released")
-    assert [tiling.in_step is None for tiling in seen] == [False, True]
+    assert [tiling.in_step for tiling in seen] == [None, False]
     assert seen[0].window == seen[1].window == "gaussian"
     assert seen[0] == up.tiling(768, RestoreOptions(compat="released"))

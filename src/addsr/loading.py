@@ -101,6 +101,7 @@ def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32, 
             fixed_prompt=_network(files, "fixed_prompt", dtype),
             sampler=files.sampler,
             timestep_spacing=schedule.timestep_spacing,
+            steps_offset=schedule.steps_offset,
             **files.defaults,
         )
     except (ValueError, TypeError) as error:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from addsr.dial import Dial
 from addsr.diffusion.defaults import misfit
-from addsr.diffusion.lockstep import InStep, Lockstep
+from addsr.diffusion.released import RELEASED_PSR_WEIGHT, RELEASED_TILES
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.tiled import Tiling
 from addsr.errors import AddSRError, InputImageError
@@ -33,12 +33,6 @@ MAX_OUTPUT_PIXELS = 1_000_000_000
 MIN_TILE = 128  # output pixels along a side
 OVERLAP = 128  # output pixels that neighbouring tiles share
 COMPAT = ("paper", "released")
-RELEASED_PSR_WEIGHT = 0.4  # the command's own option never reached the released pipeline
-RELEASED_TILES = {"addsr": 320, "ancestral": 96}  # latents; D³SR was never released
-RELEASED_AUTOENCODER = {  # SeeSR cuts its encoder too, in pixels
-    "addsr": InStep(decoder=Lockstep(224, 11)),
-    "ancestral": InStep(decoder=Lockstep(224, 11), encoder=Lockstep(1024, 32)),
-}
 
 Photo = str | Path | Image.Image | np.ndarray
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
@@ -371,7 +365,7 @@ class Upscaler:
                 if self.restorer.is_local:
                     return self._run_tiles(run.picture, tile, run.options, run.progress)
                 tiling = self.tiling(tile, run.options)
-                return self._run_whole(run, tiling if in_step else replace(tiling, in_step=None))
+                return self._run_whole(run, tiling if in_step else replace(tiling, in_step=False))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -402,7 +396,7 @@ class Upscaler:
         if self.restorer.sampler in RELEASED_TILES and options.compat == "released" and whole:
             # as long as memory suffices
             sampler, overlap = self.restorer.sampler, self.restorer.released_overlap
-            return Tiling(RELEASED_TILES[sampler], overlap, "gaussian", RELEASED_AUTOENCODER[sampler])
+            return Tiling(RELEASED_TILES[sampler], overlap, "gaussian")
         coarsest = self.restorer.unet.downscale
         side = -(-side // coarsest) * coarsest
         return Tiling(side, min(OVERLAP // factor, side // 2) // coarsest * coarsest or side // 2)

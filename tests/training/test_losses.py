@@ -254,13 +254,13 @@ def test_a_grid_of_the_decoders_cells_is_told_from_other_detail():
     hr, other = (0.5 + 0.1 * torch.randn(2, 3, 128, 128, generator=generator) for _ in range(2))
     assert grid_distance(hr, hr, 4).max() == 0
     ordinary = grid_distance(other, hr, 4)
-    assert (ordinary < 0.15).all()  # so much by chance
+    assert (ordinary < 0.005).all()  # so much by chance
     stronger = torch.ones(4, 4)
     stronger[1, 2] = 2  # at one place of each cell
     uneven = 0.5 + (other - 0.5) * stronger.repeat(32, 32)
     brighter = other + 0.1 * (stronger.repeat(32, 32) - 1)
     for pictures in (uneven, brighter):
-        assert (grid_distance(pictures, hr, 4) > 1.3 * ordinary).all()
+        assert (grid_distance(pictures, hr, 4) > 5 * ordinary).all()
     assert (grid_distance(0.5 + 0.3 * (other - 0.5), hr, 4) < 1.1 * ordinary).all()  # whatever its strength
 
 

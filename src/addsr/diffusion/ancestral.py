@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from addsr.diffusion.schedule import predict_x0
@@ -12,9 +13,17 @@ TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
 Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def spaced_timesteps(num_inference_steps: int, spacing: str = "leading", num_train_timesteps: int = 1000) -> list[int]:
-    """Evenly spaced from high to low: `leading`, the last one 1, as Stable Diffusion's schedulers have them (981, 961, … 1
-    of 50; 501, 1 of two), `trailing`, the first one 999, as SD-Turbo's has them (999, 499), or `linspace`, from 999 to 0.
+def spaced_timesteps(
+    num_inference_steps: int, spacing: str = "leading", steps_offset: int = 1, num_train_timesteps: int = 1000
+) -> list[int]:
+    """Evenly spaced from high to low, rounded as diffusers' schedulers round them.
+
+    Args:
+        num_inference_steps: how many.
+        spacing: `leading`, the last one `steps_offset` (981, 961, … 1 of 50; 501, 1 of two); `trailing`, the first one 999,
+            as SD-Turbo's scheduler has them (999, 499); or `linspace`, from 999 to 0.
+        steps_offset: added to leading ones; 0, or 1 as Stable Diffusion's schedulers have it.
+        num_train_timesteps: of the schedule.
 
     Raises:
         ValueError: unless 1 <= num_inference_steps <= num_train_timesteps - 1; for another spacing.
@@ -24,12 +33,13 @@ def spaced_timesteps(num_inference_steps: int, spacing: str = "leading", num_tra
     if not 1 <= num_inference_steps < num_train_timesteps:
         raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1 to {num_train_timesteps - 1}")
     if spacing == "trailing":
-        steps = range(num_inference_steps, 0, -1)
-        return [round(step * num_train_timesteps / num_inference_steps) - 1 for step in steps]
-    if spacing == "linspace":
-        return torch.linspace(0, num_train_timesteps - 1, num_inference_steps).round().int().flip(0).tolist()
-    spaced = num_train_timesteps // num_inference_steps
-    return [step * spaced + 1 for step in reversed(range(num_inference_steps))]
+        spaced = np.arange(num_train_timesteps, 0, -num_train_timesteps / num_inference_steps).round() - 1
+    elif spacing == "linspace":
+        spaced = np.linspace(0, num_train_timesteps - 1, num_inference_steps).round()[::-1]
+    else:
+        ratio = num_train_timesteps // num_inference_steps
+        spaced = np.arange(num_inference_steps)[::-1] * ratio + steps_offset
+    return [int(timestep) for timestep in spaced[:num_inference_steps]]
 
 
 def sample_ancestral(

@@ -15,6 +15,7 @@ from addsr.diffusion.defaults import misfit
 from addsr.diffusion.guidance import guided, is_guided
 from addsr.diffusion.lockstep import InStep, coded_in_step
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
+from addsr.diffusion.released import RELEASED_AUTOENCODER
 from addsr.diffusion.sampler import StepCallback, sample
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, student_timesteps
 from addsr.diffusion.tiled import Tiling, blend, plan_tiles
@@ -56,7 +57,7 @@ class Restorer:
         guidance_scale: default of classifier-free guidance; 1 for none.
         one_step_timestep: T_L of D³SR.
         fixed_prompt: FixedPrompt, the text embedding of a model that takes no words.
-        timestep_spacing: of the ancestral sampler's timesteps, see `addsr.diffusion.ancestral`.
+        timestep_spacing, steps_offset: of the ancestral sampler's timesteps, see `addsr.diffusion.ancestral`.
         released_overlap: latents that the tiles of the released inference share, for `--compat released`.
     """
 
@@ -76,6 +77,7 @@ class Restorer:
         sampler: str = "addsr",
         guidance_scale: float = 1.0,
         timestep_spacing: str = "leading",
+        steps_offset: int = 1,
         released_overlap: int = 4,
         one_step_timestep: int = one_step.TIMESTEP,
         fixed_prompt: nn.Module | None = None,
@@ -89,7 +91,7 @@ class Restorer:
         self.start_point, self.psr_weight = start_point, psr_weight
         self.num_inference_steps, self.color_fix = num_inference_steps, color_fix
         self.sampler, self.guidance_scale, self.released_overlap = sampler, guidance_scale, released_overlap
-        self.timestep_spacing = timestep_spacing
+        self.timestep_spacing, self.steps_offset = timestep_spacing, steps_offset
         self.one_step_timestep, self.fixed_prompt = one_step_timestep, fixed_prompt
         self.offload = Offload()
 
@@ -279,7 +281,7 @@ class Restorer:
                 raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1")
             return [self.one_step_timestep]
         if self.sampler == "ancestral":
-            return spaced_timesteps(steps, self.timestep_spacing, len(self.alphas_cumprod))
+            return spaced_timesteps(steps, self.timestep_spacing, self.steps_offset, len(self.alphas_cumprod))
         return list(student_timesteps(steps))
 
     def runs(
@@ -459,7 +461,10 @@ class Restorer:
 
     def in_step(self, tiling: Tiling | None) -> InStep | None:
         """How the autoencoder's tiles go in step, if they do; only Stable Diffusion's autoencoder can."""
-        return tiling.in_step if tiling is not None and hasattr(self.vae, "post_quant_conv") else None
+        if tiling is None or not hasattr(self.vae, "post_quant_conv"):
+            return None
+        wanted = tiling.window == "gaussian" if tiling.in_step is None else tiling.in_step
+        return RELEASED_AUTOENCODER.get(self.sampler) if wanted else None
 
     @staticmethod
     def seeded_noise(seed: int, positions: Sequence[tuple[int, int]], shape: tuple[int, int, int]) -> Noise:

@@ -35,12 +35,13 @@ class Schedule(NamedTuple):
     Attributes:
         alphas_cumprod: abar_t for every t.
         prediction_type: of the U-Net.
-        timestep_spacing: of multi-step sampling, see `addsr.diffusion.ancestral.spaced_timesteps`.
+        timestep_spacing, steps_offset: of multi-step sampling, see `addsr.diffusion.ancestral.spaced_timesteps`.
     """
 
     alphas_cumprod: torch.Tensor
     prediction_type: str
     timestep_spacing: str
+    steps_offset: int
 
 
 def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
@@ -60,7 +61,10 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
             raise ValueError(f"{name} is {value!r}; it must be a number between 0 and 1")
     if (prediction := config.get("prediction_type", "epsilon")) not in PREDICTION_TYPES:
         raise ValueError(f"prediction_type is {prediction!r}; it must be one of {', '.join(PREDICTION_TYPES)}")
-    return Schedule(scaled_linear_alphas_cumprod(**betas), prediction, str(config.get("timestep_spacing") or "leading"))
+    if (offset := config.get("steps_offset", 0)) not in (0, 1):
+        raise ValueError(f"steps_offset is {offset!r}; it must be 0 or 1")
+    spacing = str(config.get("timestep_spacing") or "leading")
+    return Schedule(scaled_linear_alphas_cumprod(**betas), prediction, spacing, int(offset))
 
 
 def student_timesteps(num_inference_steps: int) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 
-from addsr.diffusion.lockstep import InStep
 from addsr.image.tiling import AxisTile, plan_axis
 
 WINDOWS = ("feather", "gaussian")
@@ -26,14 +25,15 @@ class Tiling:
         overlap: latents that neighbours share.
         window: `feather` (shares fade over the overlap), or `gaussian`: square tiles from the top left, the last one
             pulled back to the border, weighted as SeeSR's released code weights them.
-        in_step: how the autoencoder's tiles go in step, if its norms are to share their statistics; else its tiles are
-            as those of the latents, and always feathered.
+        in_step: whether Stable Diffusion's autoencoder runs as the released code runs it, whole or in its own tiles that
+            share the statistics of its norms (see `addsr.diffusion.lockstep`); else its tiles are as those of the
+            latents, and always feathered. Default: with the released window.
     """
 
     size: int = 96
     overlap: int = 16
     window: str = "feather"
-    in_step: InStep | None = None
+    in_step: bool | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.size:

@@ -10,16 +10,13 @@ import torch.nn.functional as F
 
 from addsr.losses.normalized_luminance import locally_normalized, luminance
 
-WINDOW = 128  # pixels along a side, about, over which a place's means are taken
-
 
 def grid_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:
-    """Mean absolute difference, over windows and places of the cell, of the detail's mean and of its strength there, in
-    units of its strength over all places of the window.
+    """Mean squared difference, over the places of the cell, of the detail's mean and of its strength there, in units of
+    its strength over all places. Squares, as a picture of HR is a little uneven by chance and must not count for much.
 
     Args:
-        pictures, targets: (N, 3, H, W) in about [0, 1], sides a multiple of `cell`; targets are HR, of which a window too
-            is uneven by chance.
+        pictures, targets: (N, 3, H, W) in about [0, 1], sides a multiple of `cell`; targets are HR.
         cell: side of a cell in pixels; the autoencoder's factor.
 
     Returns:
@@ -29,13 +26,11 @@ def grid_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> t
         ours = _by_place(pictures.float(), cell)
         with torch.no_grad():
             theirs = _by_place(targets.float(), cell)
-        return (ours - theirs).abs().mean((1, 2, 3))
+        return (ours - theirs).square().mean(1)
 
 
 def _by_place(pictures: torch.Tensor, cell: int) -> torch.Tensor:
-    """(N, 2 cell², rows, columns): mean and mean magnitude at each place of the cell, by window."""
-    normalized = locally_normalized(luminance(pictures))
-    windows = max(1, normalized.shape[-2] // WINDOW), max(1, normalized.shape[-1] // WINDOW)
-    places = F.pixel_unshuffle(normalized, cell)
-    mean, strength = F.adaptive_avg_pool2d(places, windows), F.adaptive_avg_pool2d(places.abs(), windows)
-    return torch.cat([mean, strength], 1) / (strength.mean(1, keepdim=True) + 1e-3)
+    """(N, 2 cell²): mean and mean magnitude at each place of the cell."""
+    places = F.pixel_unshuffle(locally_normalized(luminance(pictures)), cell)
+    strength = places.abs().mean((2, 3))
+    return torch.cat([places.mean((2, 3)), strength], 1) / (strength.mean(1, keepdim=True) + 1e-3)

@@ -27,8 +27,8 @@ class AddSRPipeline(DiffusionPipeline):
     Args:
         unet: predicts from noisy latents and conditions.
         vae: diffusers' AutoencoderKL or the compact PixelShuffleAutoencoder.
-        scheduler: only its `alphas_cumprod`, `prediction_type` and `timestep_spacing` are used (diffusers' DDPM, DDIM, …
-            alike).
+        scheduler: only its `alphas_cumprod`, `prediction_type`, `timestep_spacing` and `steps_offset` are used (diffusers'
+            DDPM, DDIM, … alike).
         controlnet: brings the condition picture in; None where the U-Net takes it itself.
         text_encoder, tokenizer: CLIP; None for a model without text cross-attention.
         image_encoder: picture (N, 3, 384, 384), ImageNet-normalised -> tokens (N, L, D); None without them.
@@ -93,6 +93,7 @@ class AddSRPipeline(DiffusionPipeline):
             sampler=self.sampler,
             guidance_scale=self.config["guidance_scale"],
             timestep_spacing=self.scheduler.config.get("timestep_spacing") or "leading",
+            steps_offset=self.scheduler.config.get("steps_offset", 0),
             released_overlap=self.config["released_overlap"],
         )
         restorer.offload = Offload(device=self._execution_device)  # where diffusers' offloading computes
@@ -139,8 +140,7 @@ class AddSRPipeline(DiffusionPipeline):
             positions: (top, left) in latents of each picture within a larger one, for tiles; default (0, 0).
             noise: overrides the seeded noise: called with the step (0 first latents, 1.. later, -1 the VAE's posterior).
             tiling: cut the networks' evaluations into tiles, for pictures that are too large to run whole. The released
-                tiles are `Tiling(320, 4, "gaussian", in_step)`, of 96 latents for SeeSR (Turbo's share 32), with `in_step`
-                from `addsr.upscaler.RELEASED_AUTOENCODER` by sampler: without it the autoencoder's are feathered.
+                tiles are `Tiling(320, 4, "gaussian")`, of 96 latents for SeeSR (Turbo's share 32).
             prompt_embeds, negative_prompt_embeds, image_encoder_hidden_states: computed beforehand, instead of by the
                 encoders.
             output_type: see RestorationOutput.

@@ -315,8 +315,8 @@ def _write_model(networks: Networks, part: Path, faithful: Networks | None) -> N
         if faithful is not None:
             _save_faithful(network, getattr(faithful.restorer, name), part / name)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-    kinds = {"prediction_type": restorer.prediction_type, "timestep_spacing": restorer.timestep_spacing}
-    scheduler = DDPMScheduler.from_config(betas | kinds)
+    kept = {name: getattr(restorer, name) for name in ("prediction_type", "timestep_spacing", "steps_offset")}
+    scheduler = DDPMScheduler.from_config(betas | kept)
     text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
     save_pipeline(pipeline_of(restorer, scheduler, text_encoder, tokenizer), part)
     settle_files(part)
