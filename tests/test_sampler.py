@@ -17,7 +17,7 @@ def test_n_steps_run_n_times_at_the_students_timesteps(steps):
 
     sample(
         denoise,
-        lambda x0: x0,
+        lambda x0: x0 / 2 + 0.5,
         torch.zeros(1, 3, 2, 2),
         torch.zeros(1, 3, 2, 2),
         timesteps=student_timesteps(steps),
@@ -56,7 +56,7 @@ def test_the_condition_is_refined_from_the_second_step_on():
 
     sample(
         denoise,
-        lambda x0: x0,
+        lambda x0: x0 / 2 + 0.5,
         torch.zeros(1, 3, 2, 2),
         lr,
         timesteps=(999, 749, 499),

@@ -437,7 +437,7 @@ class Upscaler:
             on_tile=on_tile,
             **context,
         )
-        restored = restorer.decode_latents(x0, tiling, on_tile, torch.device("cpu"))[0].float() / 2 + 0.5
+        restored = restorer.decode_latents(x0, tiling, on_tile, torch.device("cpu"))[0]
         if not bool(restored.isfinite().all()):
             raise _NotFiniteError
         return restored.clamp_(0, 1)
@@ -472,7 +472,7 @@ class Upscaler:
             seed=options.seed,
             positions=[(row.start // factor, column.start // factor)],
         )
-        restored = self.restorer.decode_latents(x0)[0].float() / 2 + 0.5
+        restored = self.restorer.decode_latents(x0)[0]
         if not bool(restored.isfinite().all()):
             raise _NotFiniteError
         return restored.clamp(0, 1).cpu()

@@ -432,25 +432,25 @@ class Restorer:
         on_tile: Callable[[], None] | None = None,
         to: torch.device | None = None,
     ) -> torch.Tensor:
-        """Scaled latents -> picture (N, 3, H, W), about [-1, 1], kept on the device `to`."""
+        """Scaled latents -> picture (N, 3, H, W) in float32, about [0, 1], not clamped, kept on the device `to`."""
         factor = self.vae_scale_factor
         self.offload.use("vae")
         latents = latents / self.vae.config["scaling_factor"]
         if tiling is None:  # training's way
-            return self.vae.decode(latents).sample
+            return _from_symmetric(self.vae.decode(latents).sample)
 
         def run(rows: slice, columns: slice) -> torch.Tensor:
             picture = self.vae.decode(latents[..., _divided(rows, factor), _divided(columns, factor)]).sample
             if on_tile is not None:
                 on_tile()
-            return picture
+            return _from_symmetric(picture)
 
         height, width = latents.shape[2:]
         if (in_step := self.in_step(tiling)) is None:
             return blend(run, plan_tiles(height, width, _autoencoders(tiling), self.unet.downscale, factor), to)
         if not in_step.decoder.cuts((height, width)):
             return run(slice(0, height * factor), slice(0, width * factor)).to(to or latents.device)
-        return coded_in_step(
+        decoded = coded_in_step(
             lambda rows, columns: decoding(self.vae, latents[..., rows, columns]),
             (height, width),
             in_step.decoder,
@@ -458,6 +458,7 @@ class Restorer:
             on_tile,
             to,
         )
+        return _from_symmetric(decoded)
 
     def in_step(self, tiling: Tiling | None) -> InStep | None:
         """How the autoencoder's tiles go in step, if they do; only Stable Diffusion's autoencoder can."""
@@ -476,6 +477,11 @@ class Restorer:
             return torch.cat([positional_noise(seed, step, channels, rows, columns) for rows, columns in regions])
 
         return draw
+
+
+def _from_symmetric(picture: torch.Tensor) -> torch.Tensor:
+    """[-1, 1], the autoencoders' range, -> [0, 1]; in float32, as half precision has too few steps near 1."""
+    return picture.float() / 2 + 0.5
 
 
 def _scaled(part: slice, factor: int) -> slice:

@@ -12,15 +12,15 @@ Denoiser = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
 StepCallback = Callable[[int, torch.Tensor], torch.Tensor | None]
 
 
-def refine_condition(picture: torch.Tensor, lr: torch.Tensor, weight: float) -> torch.Tensor:
+def refine_condition(picture: torch.Tensor, lr: torch.Tensor, weight: float | torch.Tensor) -> torch.Tensor:
     """Prediction-based self-refinement (AddSR, section 3.3): `weight` · picture + (1 - weight) · LR.
 
     Args:
-        picture: the decoded x0, in [-1, 1] (clamped here).
+        picture: the decoded x0, about [0, 1] (clamped here).
         lr: the LR picture at HR size, in [0, 1]: always the original one, not the last mix.
-        weight: 0 (keep LR) to 1 (the prediction alone).
+        weight: 0 (keep LR) to 1 (the prediction alone); or each picture's own, (N, 1, 1, 1).
     """
-    return (picture.clamp(-1, 1) / 2 + 0.5) * weight + (1 - weight) * lr
+    return (picture.clamp(0, 1) * weight + (1 - weight) * lr).to(lr.dtype)
 
 
 def sample(
@@ -40,7 +40,7 @@ def sample(
 
     Args:
         denoise: evaluates the networks: (latents, timestep, condition in [0, 1]) -> prediction.
-        decode: x0 (N, C, H, W) -> picture (N, 3, f·H, f·W), about [-1, 1]; called between steps only.
+        decode: x0 (N, C, H, W) -> picture (N, 3, f·H, f·W), about [0, 1]; called between steps only.
         latents: (N, C, H, W), noised to the first timestep.
         lr: condition picture of the first step, (N, 3, f·H, f·W) in [0, 1].
         timesteps: decreasing.

@@ -193,9 +193,7 @@ class AddSRPipeline(DiffusionPipeline):
         )
 
         # 4. Picture
-        images = (
-            x0 if output_type == "latent" else to_output(restorer.decode_latents(x0, tiling) / 2 + 0.5, output_type)
-        )
+        images = x0 if output_type == "latent" else to_output(restorer.decode_latents(x0, tiling), output_type)
         self.maybe_free_model_hooks()
         return RestorationOutput(images=images) if return_dict else (images,)
 

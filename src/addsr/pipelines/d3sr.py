@@ -96,7 +96,7 @@ class D3SRPipeline(DiffusionPipeline):
             return callback_on_step_end(self, step, restorer.one_step_timestep, {"latents": x0}).get("latents")
 
         x0 = restorer(lr, tiling=tiling, callback=after_step)
-        decoded = x0 if output_type == "latent" else restorer.decode_latents(x0, tiling) / 2 + 0.5
+        decoded = x0 if output_type == "latent" else restorer.decode_latents(x0, tiling)
         images = x0 if output_type == "latent" else to_output(decoded, output_type)
         self.maybe_free_model_hooks()
         return RestorationOutput(images=images) if return_dict else (images,)

@@ -76,7 +76,7 @@ class HeldOut:
     def _restore(self, restorer: Restorer, lr: torch.Tensor, steps: int) -> torch.Tensor:
         embeds = None if self.prompt_embeds is None else self.prompt_embeds.expand(len(lr), -1, -1)
         x0 = restorer(lr, num_inference_steps=steps, guidance_scale=1.0, prompt_embeds=embeds)
-        return (restorer.decode_latents(x0) / 2 + 0.5).clamp(0, 1).cpu()
+        return restorer.decode_latents(x0).clamp(0, 1).cpu()
 
     def _averaged(self, averages: dict[str, EMA]) -> Restorer:
         averaged = copy(self.restorer)

@@ -156,10 +156,10 @@ class D3SRTask:
         embeds = None if model.fixed_prompt is None else model.fixed_prompt(len(lr))
         prediction = model.predict(latents, timestep, lr, embeds)
         x0 = predict_x0(prediction, latents, timestep, model.alphas_cumprod, model.prediction_type)
-        return x0, model.decode_latents(x0).float() / 2 + 0.5
+        return x0, model.decode_latents(x0)
 
     def _autoencoder(self, hr: torch.Tensor) -> torch.Tensor:
-        restored = self.generator.decode_latents(self.generator.encode_latents(hr, None)) / 2 + 0.5
+        restored = self.generator.decode_latents(self.generator.encode_latents(hr, None))
         return (restored - hr).abs().mean()
 
     def _adversarial(self, restored: Restored, others: torch.Tensor, moment: Moment) -> dict[str, torch.Tensor]:

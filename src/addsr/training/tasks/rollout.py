@@ -12,6 +12,7 @@ import torch
 
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.sampler import refine_condition
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, predict_x0
 from addsr.training.context import Context, TextEncoder, context_of
 from addsr.training.task import Batch
@@ -117,7 +118,7 @@ class StudentSteps:
         student, condition = self.student, lr
         latents = add_noise(clean, noise, timestep, student.alphas_cumprod)
         if self.psr:
-            condition = weight * pictures.clamp(0, 1) + (1 - weight) * lr
+            condition = refine_condition(pictures, lr, weight)
             condition = condition.contiguous(memory_format=torch.channels_last)
             context = Context(context.prompt_embeds, _tokens(student, condition))
         latents = latents.contiguous(memory_format=torch.channels_last)
@@ -145,4 +146,4 @@ def predict_picture(
     """x0 and its picture, about [0, 1]."""
     prediction = restorer.predict(latents, timestep, condition, context.prompt_embeds, context.tokens)
     x0 = predict_x0(prediction, latents, timestep, restorer.alphas_cumprod, restorer.prediction_type)
-    return x0, restorer.decode_latents(x0).float() / 2 + 0.5
+    return x0, restorer.decode_latents(x0)
