@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from addsr.runtime.complete_folder import complete_folder
@@ -36,6 +38,22 @@ def test_what_is_there_goes_only_where_it_may(tmp_path, replace):
     except OSError:
         assert not replace
     assert names(tmp_path) == ["model", "model/new" if replace else "model/old"]
+
+
+def test_the_old_one_comes_back_where_the_new_one_cannot_have_its_name(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    rename = Path.rename
+
+    def in_use(self, target):
+        if self.name == ".model.part":
+            raise PermissionError(13, "in use")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", in_use)
+    with pytest.raises(PermissionError), complete_folder(tmp_path / "model", replace=True) as part:
+        (part / "new").touch()
+    assert names(tmp_path) == ["model", "model/old"]
 
 
 def test_what_a_killed_run_left_is_not_taken_along(tmp_path):

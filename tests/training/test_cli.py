@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import addsr
@@ -201,6 +202,32 @@ def test_what_started_from_the_photos_and_does_not_train_stays_too(preset, folde
     assert all(torch.equal(value, later[key]) for key, value in first.items())
 
 
+def test_what_does_not_train_outlives_what_it_was_read_from(preset, folder, tmp_path):
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "first").exit_code == 0
+    out, frozen = tmp_path / "run", ["--set", 'task.trainable=["unet.*"]', "--set", "task.autoencoder=0.0"]
+    start = tmp_path / "first" / "model"
+    assert run("train", preset, "--data", folder, "--out", out, "--init", start, *frozen).exit_code == 0
+    path = Path("vae") / "diffusion_pytorch_model.safetensors"
+    first = load_file(out / "model" / path)
+    save_file({key: value + 1 for key, value in load_file(start / path).items()}, start / path)
+    assert run("train", "--out", out, "--resume", "--set", "loop.images=24").exit_code == 0
+    for vae in (load_file(out / "model" / path), networks_from(out).restorer.vae.state_dict()):
+        assert all(torch.equal(value, vae[key].half()) for key, value in first.items())
+
+
+def test_what_trains_cannot_change_on_resuming(preset, folder, tmp_path):
+    def only(part):
+        return ["--set", f'task.trainable=["unet.{part}.*"]', "--set", "task.autoencoder=0.0"]
+
+    out = tmp_path / "run"
+    assert run("train", preset, "--data", folder, "--out", out, *only("conv_in")).exit_code == 0
+    before = sorted(path.name for path in out.iterdir())
+    again = run("train", "--out", out, "--resume", "--set", "loop.images=24", *only("conv_out"))
+    assert again.exit_code == 1
+    assert "unet.conv_in.bias trained in it and trains not now" in again.output
+    assert sorted(path.name for path in out.iterdir()) == before
+
+
 def test_a_teacher_of_other_latents_is_refused(preset, folder, tmp_path):
     for seed in (1, 2):
         assert run("train", preset, "--data", folder, "--out", tmp_path / str(seed), "--seed", seed).exit_code == 0
@@ -339,7 +366,10 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "pairs.degradation.kernel_sizes=[301]"], "kernel_sizes is [301]"),
         (["--set", "defaults.num_inference_steps=many"], "defaults.num_inference_steps is 'many'; it must be int"),
         (["--set", "task.gammas=[1, 2]"], "task.gammas is [1, 2]; it must have 4 values"),
-        (["--seed", "-1"], "loop.seed is -1; it must be at least 0"),
+        (["--seed", "-1"], "loop.seed is -1; it must be 0 to"),
+        (["--seed", str(2**63)], f"loop.seed is {2**63}; it must be 0 to"),
+        (["--set", "pairs.redraws=-1"], "pairs.redraws is -1; it must be at least 0"),
+        (["--set", "task.kind.x=1"], "it must be student, teacher or d3sr"),
         (["--set", "loop.rate=-1"], "loop.rate is -1.0; it must be at least 0"),
         (["--set", "loop.rate=nan"], "loop.rate is nan"),
         (["--set", "loop.ema=1.5"], "loop.ema is 1.5; it must be 0 to 1"),
@@ -395,6 +425,13 @@ def test_a_preset_names_its_models(tmp_path):
     assert load_preset(str(own))["discriminator"] == "teacher/model"
 
 
+@pytest.mark.parametrize("text", ['task = "student"', "extends = 5", "loop = 5"])
+def test_a_preset_of_another_shape_is_refused(text, tmp_path):
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(TrainingError, match=r"own\.toml: \w+ is .*; it must be a (table|text)"):
+        load_preset(str(tmp_path / "own.toml"))
+
+
 def test_settings_are_merged_key_by_key():
     config = merged(load_preset("compact-student"), assignment("pairs.degradation.first.sigma=[0.1, 1]"))
     assert config["pairs"]["degradation"]["first"]["sigma"] == [0.1, 1]
@@ -417,6 +454,9 @@ def test_degrade_writes_pairs(folder, tmp_path):
     head = json.loads((tmp_path / "pairs" / "manifest.jsonl").read_text().splitlines()[0])
     assert head["degradation"]["first"]["sigma"] == [1.0, 1.5]
     assert run("degrade", folder, "-o", tmp_path / "other", "--case", "fog").exit_code == 1
+    assert run("degrade", folder, "-o", tmp_path / "other", "--seed", -1).exit_code == 2
+    idle = run("degrade", folder, "-o", tmp_path / "other", "--case", "blur", "--set", "first.sigma=[1.0, 1.5]")
+    assert (idle.exit_code, "only two-order has ranges" in idle.output) == (2, True)
     assert (
         "unknown setting degradation.third" in run("degrade", folder, "-o", tmp_path / "x", "--set", "third=1").output
     )

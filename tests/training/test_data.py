@@ -51,12 +51,33 @@ def test_bad_photos_are_left_out_and_named(folder):
     assert min(min(size) for size in photos.sizes) == 80
 
 
+def test_only_photos_are_found(folder, tmp_path):
+    """Not a program's hidden files, nor what is told to be none."""
+    for place in (".thumbnails/0.png", "._0.png", "pairs/lr/0.png", "pairs/hr/0.jfif"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (96, 96)).save(folder / place, format="PNG")
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(folder / "0.png", "./inside/0.png")
+        tar.add(folder / "0.png", "./inside/._0.png")
+    photos = Photos([folder, tmp_path / "shard.tar"], without=[folder / "pairs" / "lr"])
+    ours = [name for name in photos.names if not name.startswith(str(tmp_path / "shard"))]
+    assert len(photos) == 4 + 1 + 1
+    assert str(folder / "pairs" / "hr" / "0.jfif") in ours
+
+
+def test_what_is_transparent_has_no_hidden_colours(tmp_path):
+    pixels = np.full((64, 64, 4), (200, 100, 50, 255), np.uint8)
+    pixels[:, 32:] = (0, 255, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert np.abs(Photos([tmp_path])[0].astype(int) - (200, 100, 50)).max() <= 2
+
+
 def test_photos_of_every_kind_have_their_own_values(tmp_path):
     ramp = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (64, 1))
     Image.fromarray(ramp).save(tmp_path / "a.png")
     Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "b.png")
     Image.fromarray(np.stack([ramp] * 3, 2)).quantize(64).save(tmp_path / "c.png")
-    Image.fromarray(np.stack([ramp] * 3 + [255 - ramp], 2), "RGBA").save(tmp_path / "d.png")
+    Image.fromarray(np.stack([ramp] * 3 + [255 - ramp // 2], 2), "RGBA").save(tmp_path / "d.png")
     photos = Photos([tmp_path])
     for index in range(4):
         assert np.abs(photos[index].astype(int) - ramp[..., None]).max() <= 2, photos.names[index]
@@ -170,6 +191,17 @@ def test_pair_folders_repeat_and_are_read_back(photos, tmp_path, case):
     assert lr.shape == (3, 16, 16)
     with pytest.raises(DataError, match="holds pairs already"):
         write_pairs(photos, tmp_path / "a", **made)
+
+
+def test_long_names_are_cut(folder, tmp_path):
+    folder = folder.rename(tmp_path / "named")
+    for path in folder.glob("[1-3].png"):
+        path.unlink()
+    (folder / "0.png").rename(folder / f"{'é' * 125}.png")
+    settings = DegradationSettings()
+    write_pairs(Photos([folder]), tmp_path / "out", case="blur", settings=settings, crop=64, count=1, seed=0)
+    (name,) = (path.name for path in (tmp_path / "out" / "lr").iterdir())
+    assert 253 <= len(name.encode()) <= 255
 
 
 def test_pairs_that_were_broken_off_leave_no_half(photos, tmp_path, monkeypatch):

@@ -317,6 +317,28 @@ def test_out_of_memory_is_an_error_that_says_what_helps(folder, lpips_weights, t
         loop.run()
 
 
+@pytest.mark.parametrize(
+    "said", ["DataLoader worker (pid 7) is killed by signal: Bus error.", "unable to allocate shared memory(shm)"]
+)
+def test_a_lost_worker_is_an_error_that_says_what_helps(said, folder, lpips_weights, tmp_path, monkeypatch):
+    loop = make_loop(folder, lpips_weights, tmp_path, {}, images=16)
+
+    def lost(*_args):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(loop.task, "losses", lost)
+    with pytest.raises(TrainingError, match=r"makes pairs was lost.*shm-size.*loop\.workers.*pairs\.memory.*none yet"):
+        loop.run()
+
+
+def test_processes_that_resume_at_different_places_stop(folder, lpips_weights, tmp_path, monkeypatch):
+    make_loop(folder, lpips_weights, tmp_path, {}, images=16).run()
+    again = make_loop(folder, lpips_weights, tmp_path, {}, images=16)
+    monkeypatch.setattr(again, "_mean", lambda value: value / 2)  # of this and one that found nothing
+    with pytest.raises(TrainingError, match="all must see one folder"):
+        again.resume()
+
+
 def test_a_run_whose_time_is_over_is_not_trained_further(folder, lpips_weights, tmp_path):
     settings = {"images": 24, "minutes": 1e-6}
     make_loop(folder, lpips_weights, tmp_path, {}, **settings).run()

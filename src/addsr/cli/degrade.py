@@ -16,7 +16,7 @@ def degrade(
     ] = "two-order",
     crop: Annotated[int | None, typer.Option(help="Side of a random crop; default: the whole photo.", min=32)] = None,
     count: Annotated[int, typer.Option(help="Pairs made of each photo.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a range, e.g. first.sigma=[0.2,2]; may be repeated."),
@@ -26,10 +26,12 @@ def degrade(
     """Make LR/HR pairs a factor of four apart: hr/, lr/ of the same names, and a manifest."""
     with failing_cleanly(debug):
         from addsr.data.degradation import DegradationSettings
-        from addsr.data.pair_folder import write_pairs
+        from addsr.data.pair_folder import TWO_ORDER, write_pairs
         from addsr.data.photos import Photos
         from addsr.training.config import assignment, make_settings, merged
 
+        if changes and case != TWO_ORDER:
+            raise typer.BadParameter(f"the case {case} is fixed; only {TWO_ORDER} has ranges", param_hint="--set")
         table: dict[str, object] = {}
         for change in changes or []:
             table = merged(table, assignment(f"pairs.degradation.{change}")["pairs"]["degradation"])

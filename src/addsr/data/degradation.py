@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from addsr.data.kernels import SHAPES, gaussian_kernel, sinc_kernel
+from addsr.image.area import area
 from addsr.image.resize import resize
 
 Range = tuple[float, float]
@@ -206,19 +207,6 @@ def _interpolate(picture: torch.Tensor, size: tuple[int, int], rng: np.random.Ge
     if mode == "area":
         return area(picture, size)
     return F.interpolate(picture[None], size=size, mode=mode)[0]
-
-
-def area(picture: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Means over the bins of adaptive pooling, as two matrix products: several times as fast as the pooling itself."""
-    rows, columns = (_bins(extent, wanted) for extent, wanted in zip(picture.shape[1:], size, strict=True))
-    return rows.T @ (picture @ columns)
-
-
-def _bins(extent: int, count: int) -> torch.Tensor:
-    """(extent, count): the weight of each position in each of the `count` bins, which share positions at their edges."""
-    bins, positions = torch.arange(count), torch.arange(extent)[:, None]
-    start, end = bins * extent // count, -(-(bins + 1) * extent // count)
-    return ((positions >= start) & (positions < end)) / (end - start)
 
 
 def _blur_kernel(stage: StageSettings, settings: DegradationSettings, rng: np.random.Generator) -> np.ndarray:

@@ -13,6 +13,7 @@ from addsr.errors import DataError
 from addsr.runtime.complete_folder import complete_folder
 
 TWO_ORDER = "two-order"
+LONGEST_NAME = 255  # bytes
 _FOLDERS = ("hr", "lr")
 
 
@@ -64,7 +65,7 @@ def write_pairs(
                 rng = np.random.default_rng([seed, index, copy])
                 hr = from_uint8(_cropped(photo, crop, rng))
                 lr = two_order(hr, settings, rng) if case == TWO_ORDER else fixed_case(hr, case, rng)
-                name = f"{index:06d}_{copy}_{Path(photo_name).stem}.png"
+                name = _file_name(f"{index:06d}_{copy}_", Path(photo_name).stem)
                 for folder, picture in ((hr_folder, hr), (lr_folder, lr)):
                     Image.fromarray(to_uint8(picture)).save(folder / name)
                 rows.append({"name": name, "photo": photo_name, "case": case, "seed": [seed, index, copy]})
@@ -75,6 +76,12 @@ def write_pairs(
     part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))
     part.replace(out / "manifest.jsonl")
     return len(rows)
+
+
+def _file_name(number: str, stem: str) -> str:
+    """NUMBERstem.png, the stem cut to what a file system takes."""
+    room = LONGEST_NAME - len(f"{number}.png")
+    return f"{number}{stem.encode()[:room].decode(errors='ignore')}.png"
 
 
 def _cropped(photo: np.ndarray, crop: int | None, rng: np.random.Generator) -> np.ndarray:

@@ -43,7 +43,7 @@ class PairSettings:
     def __post_init__(self) -> None:
         if self.crop < 32 or self.crop % 32:
             raise DataError(f"pairs.crop is {self.crop}; it must be a multiple of 32")
-        for name, least in (("holdout", 2), ("memory", 0)):
+        for name, least in (("holdout", 2), ("redraws", 0), ("memory", 0)):
             if getattr(self, name) < least:
                 raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("fixed_cases", "real"):

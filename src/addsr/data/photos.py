@@ -12,10 +12,10 @@ from PIL import Image
 
 from addsr.data.degradation import to_uint8
 from addsr.errors import DataError, InputImageError
-from addsr.image.read import DAMAGED, opened, read_pil, upright, upright_size
+from addsr.image.read import DAMAGED, ENDINGS, opened, read_pil, upright, upright_size
+from addsr.image.transparency import fill_clear
 
 HEADER = 1 << 16  # bytes
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 # what Pillow and `read_pil` raise on damaged files
 _UNREADABLE = (*DAMAGED, KeyError, Image.DecompressionBombError, InputImageError)
 
@@ -50,7 +50,8 @@ class Photos:
         sources: folders (searched recursively) and tar files.
         smallest: photos with a shorter side are left out.
         memory: megabytes of decoded photos that are kept.
-        without: a folder whose files are not photos to train on: the run's own.
+        without: folders whose files are no photos to train on: the run's own, LR of real pairs. Hidden files and folders
+            are passed over too.
 
     Attributes:
         names: of the photos.
@@ -62,7 +63,7 @@ class Photos:
     """
 
     def __init__(
-        self, sources: Sequence[Path], smallest: int = 1, memory: int = 2000, *, without: Path | None = None
+        self, sources: Sequence[Path], smallest: int = 1, memory: int = 2000, *, without: Sequence[Path] = ()
     ) -> None:
         found, captions = _find(sources, without)
         self.unreadable: list[str] = []
@@ -128,7 +129,8 @@ def _decoded(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8, upright."""
     if image.mode in ("RGB", "L") and "transparency" not in image.info:  # most photos: no detour through floats
         return np.asarray(upright(image).convert("RGB"))
-    return to_uint8(read_pil(image).pixels)
+    picture = read_pil(image)  # as a picture that is restored: no hidden colours of what is transparent
+    return to_uint8(picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha))
 
 
 def _size(place: Place) -> tuple[int, int] | None:
@@ -142,19 +144,24 @@ def _size(place: Place) -> tuple[int, int] | None:
     return None
 
 
-def _find(sources: Sequence[Path], without: Path | None) -> tuple[dict[str, Place], dict[str, Place]]:
+def _hidden(path: Path) -> bool:
+    """What a program keeps for itself: macOS' ._NAME, a folder that is not complete."""
+    return any(part.startswith(".") and part not in (".", "..") for part in path.parts)
+
+
+def _find(sources: Sequence[Path], without: Sequence[Path]) -> tuple[dict[str, Place], dict[str, Place]]:
     """Photos by name, captions by name without ending."""
     places: dict[str, Place] = {}
     for source in sources:
         if source.is_dir():
-            files = [path for path in source.rglob("*") if path.is_file()]
-            if without is not None:
-                files = [path for path in files if not path.absolute().is_relative_to(without.absolute())]
+            files = [path for path in source.rglob("*") if path.is_file() and not _hidden(path.relative_to(source))]
+            for folder in without:
+                files = [path for path in files if not path.absolute().is_relative_to(folder.absolute())]
             places |= {str(path): Place(path) for path in files}
         elif source.is_file():
             try:
                 with tarfile.open(source, "r:") as tar:  # not compressed: photos are read by their place
-                    members = [member for member in tar if member.isfile()]
+                    members = [member for member in tar if member.isfile() and not _hidden(Path(member.name))]
             except tarfile.TarError as error:
                 raise DataError(f"{source}: neither a folder nor an uncompressed tar file ({error})") from error
             places |= {f"{source}/{m.name}": Place(source, m.offset_data, m.size) for m in members}

@@ -12,6 +12,7 @@ from addsr.data.draws import Draws
 from addsr.discriminators.augment import augment
 from addsr.discriminators.head import DiscriminatorHead
 from addsr.errors import ModelError
+from addsr.image.area import area
 from addsr.image.normalize import imagenet_normalized
 
 DEPTHS = (2, 5, 8, 11)  # blocks whose outputs are judged, beside the embeddings
@@ -93,7 +94,7 @@ class DinoDiscriminator(nn.Module):
         if min(height, width) > self.side and draws.shared_uniform() < 0.5:
             top, left = (draws.shared_integers(extent - self.side + 1, 1)[0] for extent in (height, width))
             pictures = pictures[:, :, top : top + self.side, left : left + self.side]
-        pictures = F.interpolate(pictures, (self.side, self.side), mode="area")
+        pictures = area(pictures, (self.side, self.side))
         scores = [head(x, condition) for head, x in zip(self.heads, self.features(pictures), strict=True)]
         return torch.cat(scores, 1)
 

@@ -44,7 +44,8 @@ def _statistics(grey: torch.Tensor, windows: tuple[int, int]) -> torch.Tensor:
     inner = normalized[:, :, 1:-1, 1:-1]
     products = torch.cat([inner * _moved(normalized, *offset) for offset in NEIGHBOURS], 1)
     values = torch.cat([inner.abs(), inner.square(), F.relu(products), F.relu(-products)], 1)
-    return F.adaptive_avg_pool2d(values, windows)
+    sides = [extent // count for extent, count in zip(values.shape[-2:], windows, strict=True)]
+    return F.avg_pool2d(values, sides)[:, :, : windows[0], : windows[1]]
 
 
 def _moved(values: torch.Tensor, down: int, right: int) -> torch.Tensor:

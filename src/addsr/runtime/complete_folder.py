@@ -23,11 +23,25 @@ def complete_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         part.mkdir(parents=True)
         yield part
-        if replace:
-            shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
+        if replace and target.exists():
+            _replace(target, part)
+        else:
+            part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _replace(target: Path, part: Path) -> None:
+    """The old folder goes when the new one has its name, and comes back if that fails (Windows, where it is in use)."""
+    aside = target.with_name(f".{target.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    target.rename(aside)
+    try:
+        part.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def settle_files(folder: Path) -> None:

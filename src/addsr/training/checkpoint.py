@@ -69,7 +69,8 @@ def save_checkpoint(
                 _save(kept, part / f"{name}.safetensors")
             torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, part / "optimizers.pt")
             updates = {name: average.updates for name, average in averages.items()}
-            (part / "state.json").write_text(json.dumps({"images": images, "ema_updates": updates, **state}))
+            known = {"images": images, "ema_updates": updates, "trained": _trained(networks)}
+            (part / "state.json").write_text(json.dumps(known | dict(state)))
             settle_files(part)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch's own is a RuntimeError
         last = latest_checkpoint(run)
@@ -86,10 +87,14 @@ def load_checkpoint(
     """Put a checkpoint's state into the given objects and return the JSON values.
 
     Raises:
-        TrainingError: if it is damaged or of other networks.
+        TrainingError: if it is damaged, or other networks or parameters were trained.
     """
     try:
         state = json.loads((path / "state.json").read_text())
+        before, now = set(state.get("trained", _trained(networks))), set(_trained(networks))
+        if odd := before ^ now:
+            has, had = ("trained", "trains not") if min(odd) in before else ("did not train", "trains")
+            raise TrainingError(f"{path}: the checkpoint does not fit this run: {min(odd)} {has} in it and {had} now")
         for name, network in networks.items():
             network.load_state_dict(read_weights(path, name))
         for name, average in averages.items():
@@ -113,6 +118,16 @@ def read_weights(checkpoint: Path, name: str, *, averaged: bool = False) -> dict
     frozen = checkpoint.parent / _FROZEN / f"{name}.safetensors"
     kept = load_file(frozen) if frozen.is_file() else {}
     return kept | load_file(checkpoint / f"{name}{'_ema' * averaged}.safetensors")
+
+
+def _trained(networks: Mapping[str, nn.Module]) -> list[str]:
+    """Names of the parameters that train; an optimiser knows them by number alone."""
+    return [
+        f"{name}.{key}"
+        for name, network in networks.items()
+        for key, parameter in network.named_parameters()
+        if parameter.requires_grad
+    ]
 
 
 def _frozen(network: nn.Module) -> set[str]:

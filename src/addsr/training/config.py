@@ -38,6 +38,10 @@ def load_preset(name: str) -> dict[str, Any]:
         raise TrainingError(f"{path}: not valid TOML ({error})") from error
     if unknown := set(preset) - {*TABLES, *WORDS}:
         raise TrainingError(f"{path}: unknown table {sorted(unknown)[0]}; there are {', '.join((*TABLES, *WORDS))}")
+    for name, value in preset.items():
+        wanted = dict if name in TABLES else str
+        if not isinstance(value, wanted):
+            raise TrainingError(f"{path}: {name} is {value!r}; it must be a {'table' if wanted is dict else 'text'}")
     if (base := preset.pop("extends", None)) is not None:
         preset = merged(load_preset(base), preset)
     return preset

@@ -22,6 +22,8 @@ from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player, Task
 
 PRECISIONS = ("fp32", "bf16")
+# what torch says of processes that it started to load data
+_LOST_WORKER = ("DataLoader worker", "shared memory")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class LoopSettings:
         one_of("loop.precision", self.precision, PRECISIONS)
         for name in ("images", "batch", "accumulate", "report", "save", "keep"):
             ranged(f"loop.{name}", getattr(self, name), 1, None)
-        for name in ("rate", "warmup", "weight_decay", "clip", "seed", "minutes", "max_minutes", "workers"):
+        ranged("loop.seed", self.seed, 0, 2**63 - 1)
+        for name in ("rate", "warmup", "weight_decay", "clip", "minutes", "max_minutes", "workers"):
             ranged(f"loop.{name}", getattr(self, name), 0, None)
         for name in ("final_rate", "ema"):
             ranged(f"loop.{name}", getattr(self, name), 0, 1)
@@ -160,24 +163,33 @@ class Loop:
                 for group in self.optimizers[name].param_groups:
                     group["betas"] = player.betas or self.settings.betas
                     group["weight_decay"] = self.settings.weight_decay
+        mean = self._mean(torch.tensor(float(self.images), device=self.accelerator.device)).item()
+        if self._agreed(abs(mean - self.images) > 0.5 + 1e-6 * self.images):  # float32 rounds
+            raise TrainingError(f"{self.out}: the processes find different checkpoints in it; all must see one folder")
         return self.images
 
     def run(self) -> bool:
         """Train to the end; True if it was reached, False if `max_minutes` were over first.
 
         Raises:
-            TrainingError: at the first loss that is not finite, or where memory does not suffice; the last checkpoint stays.
+            TrainingError: at the first loss that is not finite, where memory does not suffice, or where a process that makes
+                pairs is lost; the last checkpoint stays.
         """
         try:
             return self._run()
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if any(words in str(error) for words in _LOST_WORKER):
+                message = (
+                    "a process that makes pairs was lost, for want of memory (or of shared one: docker run --shm-size)"
+                )
+                advice = "take fewer (--set loop.workers=N, 0 for none) that keep less (--set pairs.memory=MEGABYTES)"
+            elif is_out_of_memory(error):
+                message, advice = "out of memory", "take each batch in more parts (--set loop.accumulate=N)"
+                advice += ", or smaller crops (--set pairs.crop=N)"
+            else:
                 raise
-            message = "out of memory: take each batch in more parts (--set loop.accumulate=N), or smaller crops"
             kept = latest_checkpoint(self.out)
-            raise TrainingError(
-                f"{message} (--set pairs.crop=N); last good checkpoint: {kept or 'none yet'}"
-            ) from error
+            raise TrainingError(f"{message}: {advice}; last good checkpoint: {kept or 'none yet'}") from error
 
     def _run(self) -> bool:
         settings, begun, before = self.settings, time.monotonic(), self.seconds
@@ -203,8 +215,8 @@ class Loop:
                 self.seconds = before + spent
                 done = self.images >= settings.images or 0 < settings.minutes <= self.seconds / 60
                 stop = done or 0 < settings.max_minutes <= spent / 60
-                if settings.minutes or settings.max_minutes:
-                    stop = self._agreed(stop)  # the clocks of the processes differ
+                if settings.minutes or settings.max_minutes:  # the clocks of the processes differ
+                    done, stop = self._agreed(done), self._agreed(stop)
                 self.reporter.advance(self.images, spent, self._shares(spent))
                 if self._due(settings.report) or stop:
                     means = {name: sums[name] / counts[name] for name in sums}

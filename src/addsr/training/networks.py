@@ -257,16 +257,17 @@ def _scaling(vae: Any) -> float:
 
 
 def put_averages(restorer: Restorer, checkpoint: Path) -> None:
-    """Load the averaged weights of a checkpoint into the networks that it has.
+    """Load the averaged weights of a checkpoint, or those that do not train, into the networks that it has.
 
     Raises:
         TrainingError: if they are damaged, or of another network.
     """
     for name in NETWORKS:
-        path = checkpoint / f"{name}_ema.safetensors"
+        averaged = (checkpoint / f"{name}_ema.safetensors").is_file()  # else it does not train
+        path = checkpoint / f"{name}{'_ema' * averaged}.safetensors"
         if path.is_file():
             try:
-                getattr(restorer, name).load_state_dict(read_weights(checkpoint, name, averaged=True))
+                getattr(restorer, name).load_state_dict(read_weights(checkpoint, name, averaged=averaged))
             except (RuntimeError, SafetensorError) as error:
                 raise TrainingError(f"{path}: damaged, or of another network ({str(error).splitlines()[0]})") from error
 

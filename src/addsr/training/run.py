@@ -108,7 +108,7 @@ def _train(
     if lpips is not None:
         lpips.to(accelerator.device)
     task = build_task(config, settings, networks, sources, lpips, pairs, accelerator.device, resumed=resumed)
-    _keep_fresh(task, networks, config)
+    _keep_untrained(task, networks, latest_checkpoint(out) if resumed else None)
     check = _check(pairs, networks, lpips, out)
     loop = Loop(task, pairs, loop_settings, out, accelerator=accelerator, on_save=check, quiet=quiet)
     if resume:
@@ -130,8 +130,9 @@ def _train(
 
 def _pairs(sources: Sources, settings: PairSettings, loop: LoopSettings, out: Path) -> Pairs:
     """The stream of pairs; photos and real ones share the memory."""
+    without = [out] if sources.pairs is None else [out, sources.pairs / "lr"]
     memory = settings.memory // (bool(sources.data) + (sources.pairs is not None) or 1)
-    photos = Photos(sources.data, settings.crop, memory, without=out) if sources.data else None
+    photos = Photos(sources.data, settings.crop, memory, without=without) if sources.data else None
     real = None if sources.pairs is None else RealPairs(sources.pairs, settings.crop, memory)
     return Pairs(photos, settings, loop.seed, loop.images, real=real)
 
@@ -159,14 +160,17 @@ def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Network
     return networks
 
 
-def _keep_fresh(task: Task, networks: Networks, config: dict[str, Any]) -> None:
-    """Put networks that started afresh into the checkpoints even where they do not train: no model has them."""
-    fresh = NETWORKS if config.get("init") is None else ("unet",) if "unet" in config else ()
-    for name in fresh:
+def _keep_untrained(task: Task, networks: Networks, checkpoint: Path | None) -> None:
+    """Put the networks that do not train into the checkpoints too, once: what they were read from may change meanwhile.
+
+    A run from before that was so has none in its checkpoints.
+    """
+    for name in NETWORKS:
         network = getattr(networks.restorer, name)
-        if network is not None and name not in task.networks:
-            task.networks[name] = network
-            task.averaged = (*task.averaged, name)
+        if network is None or name in task.networks:
+            continue
+        if checkpoint is None or (checkpoint / f"{name}.safetensors").is_file():
+            task.networks[name] = network.requires_grad_(False)
 
 
 def _faithful(config: dict[str, Any], networks: Networks) -> Networks | None:

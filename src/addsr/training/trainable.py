@@ -37,8 +37,6 @@ def choose_trainable(networks: Mapping[str, nn.Module], patterns: Sequence[str])
 def trained_networks(restorer: Restorer, patterns: Sequence[str]) -> tuple[list[nn.Parameter], dict[str, nn.Module]]:
     """What trains of a model: the parameters, and the networks that have any.
 
-    A network that does not train stays as the run found it, and out of the checkpoints.
-
     Raises:
         TrainingError: see `choose_trainable`.
     """

@@ -38,7 +38,7 @@ def task_settings(config: dict[str, Any]) -> TaskSettings:
     """
     table = dict(config.get("task", {}))
     kind = table.pop("kind", "student")
-    if kind not in SETTINGS:
+    if not isinstance(kind, str) or kind not in SETTINGS:
         raise TrainingError(f"task.kind is {kind!r}; it must be student, teacher or d3sr")
     return make_settings(SETTINGS[kind], table, "task")
 
