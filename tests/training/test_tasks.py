@@ -1,10 +1,14 @@
 """Each element of the student's and the teacher's training is one switch that does what it says."""
 
+import warnings
+
 import pytest
 import torch
 
 from addsr.data.draws import Draws
 from addsr.errors import TrainingError
+from addsr.prompts.text import PromptTooLongWarning
+from addsr.training.captions import CaptionEncoder
 from addsr.training.task import Moment
 from addsr.training.tasks.student import StudentSettings, StudentTask
 from addsr.training.tasks.teacher import TeacherSettings, TeacherTask
@@ -62,6 +66,21 @@ def test_each_step_has_its_own_factor_of_detail(lpips_weights, batch):
     first = 0.5 * (2 * losses["detail"] + 3 * losses["statistics"])
     later = 4 * (2 * losses["detail_later"] + 3 * losses["statistics_later"])
     torch.testing.assert_close(losses["total"], (first + later) / 2)
+
+
+def test_the_first_caption_that_is_cut_is_said_and_no_other():
+    def encode(prompts):
+        for prompt in prompts:
+            if len(prompt) > 3:
+                warnings.warn(f"the prompt {prompt} is cut", PromptTooLongWarning, stacklevel=2)
+        return torch.zeros(len(prompts), 77, 2)
+
+    captions = CaptionEncoder(encode)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for prompts in (["a"], ["meadow", "forest"], ["forest", "b"]):
+            assert captions(prompts).shape == (len(prompts), 77, 2)
+    assert [str(warning.message).split(";")[0] for warning in said] == ["the prompt meadow is cut"]
 
 
 def test_the_grid_counts_at_every_step(lpips_weights, batch):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from addsr.models.unet import AddSRUNet
 from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 from addsr.prompts.text import PromptEncoder
 from addsr.runtime.complete_folder import complete_folder, settle_files
+from addsr.training.captions import CaptionEncoder
 from addsr.training.checkpoint import latest_checkpoint, read_weights
 from addsr.training.config import make_settings, read_run_config
 from addsr.training.context import TextEncoder
@@ -47,10 +49,10 @@ class Networks:
     restorer: Restorer
     encode_prompt: PromptEncoder | None = None
 
-    @property
+    @cached_property
     def encode_text(self) -> TextEncoder | None:
-        """Prompts -> embeddings, where the model has a text encoder."""
-        return self.encode_prompt
+        """Captions -> embeddings, where the model has a text encoder."""
+        return None if self.encode_prompt is None else CaptionEncoder(self.encode_prompt)
 
     def to(self, device: torch.device) -> None:
         """Move all networks, those that do not train included."""

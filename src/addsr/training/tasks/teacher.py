@@ -23,14 +23,14 @@ class TeacherSettings:
             image-quality-adjusted distillation is asked under HR, which it must have met.
         null_text: share of the pictures whose prompt is empty, where there is a text encoder.
         snr_gamma: weight the timesteps by min(SNR, gamma), as an error of x0 (Hang et al. 2023); 0 leaves the plain mean
-            squared error of the prediction.
+            squared error of the prediction. Any leaves almost pure noise untrained, where a restorer has most to learn.
         trainable: name patterns of the parameters that train, see `choose_trainable`. SeeSR trains the ControlNet and the
             U-Net's `image_attentions`.
     """
 
     hr_conditions: float = 0.25
     null_text: float = 0.5
-    snr_gamma: float = 5.0
+    snr_gamma: float = 0.0
     trainable: Sequence[str] = ("unet.*",)
 
     def __post_init__(self) -> None:
