@@ -10,7 +10,8 @@ from PIL import Image
 
 import addsr
 from addsr.bundled import bundled_models
-from addsr.data.degradation import fixed_case, from_uint8, to_uint8
+from addsr.data.degradation import fixed_case
+from addsr.image.uint8 import from_uint8, to_uint8
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.pipelines.addsr import AddSRPipeline
 

@@ -15,6 +15,7 @@ from PIL import Image
 from addsr.data.kernels import SHAPES, gaussian_kernel, sinc_kernel
 from addsr.image.area import area
 from addsr.image.resize import resize
+from addsr.image.uint8 import from_uint8, to_uint8
 
 Range = tuple[float, float]
 WholeRange = tuple[int, int]
@@ -156,16 +157,6 @@ def jpeg(picture: torch.Tensor, quality: int) -> torch.Tensor:
     buffer = io.BytesIO()
     Image.fromarray(to_uint8(picture)).save(buffer, "JPEG", quality=quality)
     return from_uint8(np.asarray(Image.open(buffer)))
-
-
-def to_uint8(picture: torch.Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] -> (H, W, 3) uint8, rounded."""
-    return picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-
-
-def from_uint8(pixels: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float().div_(255)
 
 
 def add_gaussian_noise(picture: torch.Tensor, sigma: float, gray: bool, rng: np.random.Generator) -> torch.Tensor:

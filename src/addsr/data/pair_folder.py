@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, from_uint8, to_uint8, two_order
+from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, two_order
 from addsr.data.photos import Photos
 from addsr.errors import DataError
+from addsr.image.uint8 import from_uint8, to_uint8
 from addsr.runtime.complete_folder import complete_folder
 
 TWO_ORDER = "two-order"

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, from_uint8, two_order
+from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, two_order
 from addsr.data.photos import DamagedPhotoError, Photos
 from addsr.errors import DataError
 from addsr.image.resize import resize
+from addsr.image.uint8 import from_uint8
 
 MOST_DAMAGED = 100  # damaged photos passed over in a row before a run gives up
 

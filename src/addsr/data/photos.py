@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from addsr.data.degradation import to_uint8
 from addsr.errors import DataError, InputImageError
 from addsr.image.read import DAMAGED, ENDINGS, opened, read_pil, upright, upright_size
 from addsr.image.transparency import fill_clear
+from addsr.image.uint8 import to_uint8
 
 HEADER = 1 << 16  # bytes
 # what Pillow and `read_pil` raise on damaged files

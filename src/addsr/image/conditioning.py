@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from addsr.image.resize import resize
+from addsr.image.uint8 import from_uint8, to_uint8
 
 MODEL_SCALE = 4  # the factor that the models are trained for
 SHORT_SIDE = 512  # Stable Diffusion's own: a smaller picture is enlarged to it and shrunk again
@@ -52,21 +53,14 @@ def fitted(restored: torch.Tensor, lr: torch.Tensor, *, released: bool = False) 
     height, width = lr.shape[1:]
     size = (height * MODEL_SCALE, width * MODEL_SCALE)
     if released:
-        return _from_pil(_to_pil(restored).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+        image = Image.fromarray(to_uint8(restored)).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+        return from_uint8(np.asarray(image))
     return resize(restored, size)
 
 
 def _released(lr: torch.Tensor, multiple: int) -> torch.Tensor:
-    image = _to_pil(lr)
+    image = Image.fromarray(to_uint8(lr))
     size = lr.shape[1], lr.shape[2]
     height, width = enlarged_size(*size, released=True)
     image = image.resize((width // MODEL_SCALE, height // MODEL_SCALE)).resize((width, height))
-    return _from_pil(image.resize(conditioning_size(*size, multiple, released=True)[::-1]))
-
-
-def _to_pil(picture: torch.Tensor) -> Image.Image:
-    return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
-
-
-def _from_pil(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1).contiguous()
+    return from_uint8(np.asarray(image.resize(conditioning_size(*size, multiple, released=True)[::-1])))

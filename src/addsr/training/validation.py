@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from addsr.data.degradation import to_uint8
 from addsr.data.pairs import Pairs
 from addsr.diffusion.restorer import Restorer
+from addsr.image.uint8 import to_uint8
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.training.ema import EMA
 
