@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from typer.testing import CliRunner
 
 import addsr
 from addsr.cli.app import app
+from addsr.data.degradation import DegradationSettings, StageSettings
 from addsr.data.pairs import PairSettings
 from addsr.errors import TrainingError
 from addsr.training.config import assignment, load_preset, make_settings, merged, preset_names
+from addsr.training.describe import attribute_docs
 from addsr.training.loop import LoopSettings
 from addsr.training.networks import networks_from
 from addsr.training.tasks.d3sr import D3SRSettings
@@ -417,6 +420,23 @@ def test_presets_are_listed_and_valid():
         kind = {"student": StudentSettings, "teacher": TeacherSettings, "d3sr": D3SRSettings}[table.pop("kind")]
         make_settings(kind, table, "task")
         make_settings(LoopSettings, preset["loop"], "loop")
+
+
+def test_settings_are_listed_with_their_values_and_meaning():
+    lines = run("train", "compact-continue", "--settings", "--set", "loop.batch=3").output.splitlines()
+    assert lines[lines.index("loop.batch = 3") + 1] == "    images an update, over all processes."
+    grain = lines.index("task.grain = 8.5")
+    assert lines[grain + 1].startswith("task.detail = ")  # said once of both
+    assert lines[grain + 2].startswith("    weights of fine detail in excess")
+    assert "pairs.degradation.first.sigma = [0.2, 3.0]" in lines
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [StudentSettings, TeacherSettings, D3SRSettings, PairSettings, DegradationSettings, StageSettings, LoopSettings],
+)
+def test_every_setting_has_a_meaning(kind):
+    assert attribute_docs(kind).keys() == {field.name for field in fields(kind)}
 
 
 def test_a_preset_names_its_models(tmp_path):

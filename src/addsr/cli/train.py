@@ -45,6 +45,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time, to be resumed.")] = None,
     show_presets: Annotated[bool, typer.Option("--list", help="List the presets and exit.")] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--settings", help="List the preset's settings, what each means, and exit.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Train or finetune a model from photos; the result is the model folder OUT/model."""
@@ -54,6 +57,15 @@ def train(
         if show_presets:
             for name in preset_names():
                 typer.echo(f"{name}: {load_preset(name).get('description', '')}")
+            return
+        if show_settings:
+            from addsr.training.describe import settings_lines
+
+            config = load_preset(FINETUNE if preset is None else preset)
+            for change in changes or []:
+                config = merged(config, assignment(change))
+            for line in settings_lines(config):
+                typer.echo(line)
             return
         if out is None:
             raise typer.BadParameter("give the folder of the run", param_hint="--out")

@@ -34,7 +34,8 @@ class LoopSettings:
         images: length of the run.
         batch: images an update, over all processes.
         accumulate: parts that a process takes its share of the batch in, to spare memory.
-        rate: peak learning rate: linear warm-up over `warmup` images, then a cosine down to `final_rate` of it.
+        rate, final_rate, warmup: peak learning rate, after a linear warm-up over `warmup` images; then a cosine down to
+            `final_rate` of it.
         weight_decay, betas: of AdamW; AddSR's discriminator has 0 and 0.99.
         clip: largest norm of a player's gradient; 0 for no limit.
         ema: decay of the averaged weights.
