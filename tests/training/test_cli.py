@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -429,6 +431,16 @@ def test_settings_are_listed_with_their_values_and_meaning():
     assert lines[grain + 1].startswith("task.detail = ")  # said once of both
     assert lines[grain + 2].startswith("    weights of fine detail in excess")
     assert "pairs.degradation.first.sigma = [0.2, 3.0]" in lines
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "addsr", "train", "compact-continue", "--settings"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.wait()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def failing_cleanly(debug: bool) -> Iterator[None]:
             warnings.showwarning = lambda message, *_args, **_more: typer.echo(f"warning: {message}", err=True)
             yield
     except (AddSRError, OSError) as error:
-        if debug:
+        if debug or isinstance(error, BrokenPipeError):
             raise
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

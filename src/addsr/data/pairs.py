@@ -24,7 +24,7 @@ class PairSettings:
 
     Attributes:
         crop: side of the HR crop in pixels.
-        min_contrast: crops of a smaller standard deviation (in [0, 1]) are drawn anew, up to `redraws` times.
+        min_contrast, redraws: crops of a smaller standard deviation (in [0, 1]) are drawn anew, up to so many times.
         holdout: every n-th photo is kept from training, for choosing checkpoints.
         fixed_cases: share of the pairs degraded by the paper's four cases instead of the two-order process.
         real: share of the pairs taken from real LR/HR pairs, where there are some; all of them where there is nothing else.
