@@ -166,7 +166,7 @@ def test_a_model_that_cannot_be_written_can_be_written_later(preset, folder, tmp
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("addsr.training.networks.save_pipeline", full)
+        broken.setattr("addsr.training.export.save_pipeline", full)
         result = run("train", preset, "--data", folder, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert "the model cannot be written" in result.output

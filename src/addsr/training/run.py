@@ -14,6 +14,7 @@ from addsr.errors import TrainingError
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import make_settings, write_run_config
+from addsr.training.export import save_model
 from addsr.training.lock import locked
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
 from addsr.training.networks import (
@@ -23,7 +24,6 @@ from addsr.training.networks import (
     faithful_source,
     networks_at_start,
     networks_from,
-    save_model,
 )
 from addsr.training.notices import check_words, left_out, notices
 from addsr.training.pca import start_from_components, start_from_condition

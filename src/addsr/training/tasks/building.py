@@ -129,8 +129,6 @@ def _d3sr_task(
         distance = EdgeAware(distance)
     discriminator = _latent_discriminator(config, settings, networks, pairs)
     adapters = add_lora(generator.unet, settings.lora_rank, settings.lora_alpha) if settings.lora_rank else []
-    if adapters and generator.fixed_prompt is not None:
-        generator.fixed_prompt.requires_grad_(False)
     return D3SRTask(generator, settings, distance, discriminator, adapters)
 
 
