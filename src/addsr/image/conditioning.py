@@ -63,4 +63,5 @@ def _released(lr: torch.Tensor, multiple: int) -> torch.Tensor:
     size = lr.shape[1], lr.shape[2]
     height, width = enlarged_size(*size, released=True)
     image = image.resize((width // MODEL_SCALE, height // MODEL_SCALE)).resize((width, height))
-    return from_uint8(np.asarray(image.resize(conditioning_size(*size, multiple, released=True)[::-1])))
+    height, width = conditioning_size(*size, multiple, released=True)
+    return from_uint8(np.asarray(image.resize((width, height))))

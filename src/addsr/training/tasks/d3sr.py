@@ -5,6 +5,7 @@ L = MSE + lambda_2 · perceptual distance (edge-aware) + lambda_1 · non-saturat
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -12,9 +13,10 @@ from torch import nn
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import predict_x0
-from addsr.losses.adversarial import adaptive_weight, bce_discriminator_loss, bce_generator_loss, clamped
+from addsr.losses.adversarial import bce_discriminator_loss, bce_generator_loss, clamped
 from addsr.losses.edge_aware import Distance
 from addsr.losses.reconstruction import balanced, shifted
+from addsr.training.adversary import Adversary
 from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player
 from addsr.training.trainable import trained_networks
@@ -110,15 +112,23 @@ class D3SRTask:
         else:
             self._trained, self.networks = trained_networks(self.generator, self.settings.trainable)
         self.averaged = tuple(self.networks)
+        self._adversary = None
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
+            self._adversary = Adversary(
+                self.discriminator,
+                weight=self.settings.adversarial,
+                adaptive=self.settings.adversarial_weight == "adaptive",
+                begins=self.settings.adversarial_from,
+                generator_loss=bce_generator_loss,
+                discriminator_loss=bce_discriminator_loss,
+            )
         self._judged: Restored | None = None
 
     def players(self) -> dict[str, Player]:
         players = {"generator": Player(self._trained)}
-        if self.discriminator is not None:
-            judged = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
-            players["discriminator"] = Player(judged, self.settings.discriminator_rate)
+        if self._adversary is not None:
+            players["discriminator"] = self._adversary.player(self.settings.discriminator_rate)
         return players
 
     def losses(self, player: str, batch: Batch, moment: Moment) -> dict[str, torch.Tensor] | None:
@@ -133,13 +143,15 @@ class D3SRTask:
             named["perceptual"] = distances.mean()
             total = total + settings.perceptual_weight * distances
         losses = {"total": balanced(total, settings.balance).mean(), **named}
-        if self.discriminator is not None and moment.progress >= settings.adversarial_from:
-            losses |= self._adversarial(restored, losses["total"], moment)
+        adversary = self._adversary
+        if adversary is not None and adversary.counts(moment.progress):
+            judged = restored.x0, clamped(restored.pictures), restored.lr, moment.draws
+            at = restored.pictures if settings.discriminator == "cnn" else restored.x0
+            losses |= adversary.against(partial(self._judge, *judged), at, losses["total"], moment)
         if settings.autoencoder:
             losses["autoencoder"] = self._autoencoder(restored.hr)
             losses["total"] = losses["total"] + settings.autoencoder * losses["autoencoder"]
-        trains = self.discriminator is not None and moment.progress >= settings.adversarial_from - 0.05
-        self._judged = restored if trains else None
+        self._judged = restored if adversary is not None and adversary.trains(moment.progress) else None
         return losses
 
     def _restore(self, batch: Batch) -> Restored:
@@ -162,28 +174,14 @@ class D3SRTask:
         restored = self.generator.decode_latents(self.generator.encode_latents(hr, None))
         return (restored - hr).abs().mean()
 
-    def _adversarial(self, restored: Restored, others: torch.Tensor, moment: Moment) -> dict[str, torch.Tensor]:
-        assert self.discriminator is not None
-        judged = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
-        for parameter in judged:
-            parameter.requires_grad_(False)
-        loss = bce_generator_loss(self._judge(restored.x0, clamped(restored.pictures), restored.lr, moment.draws))
-        for parameter in judged:
-            parameter.requires_grad_(True)
-        weight = torch.tensor(self.settings.adversarial, device=loss.device)
-        if self.settings.adversarial_weight == "adaptive":
-            at = restored.pictures if self.settings.discriminator == "cnn" else restored.x0
-            weight = adaptive_weight(others, loss, at, self.settings.adversarial, moment.mean)
-        return {"adversarial": loss, "adversarial_weight": weight, "total": others + weight * loss}
-
     def _discriminator_losses(self, moment: Moment) -> dict[str, torch.Tensor] | None:
         restored, self._judged = self._judged, None
-        if restored is None:
+        if restored is None or self._adversary is None:
             return None
         fakes = (restored.x0.detach(), restored.pictures.detach().clamp(0, 1))
         real = self._judge(restored.hr_latents, restored.hr, restored.lr, moment.draws)
         fake = self._judge(*fakes, restored.lr, moment.draws)
-        return {"total": bce_discriminator_loss(real, fake), "real": real.mean(), "fake": fake.mean()}
+        return self._adversary.learns(real, fake)
 
     def _judge(self, latents: torch.Tensor, pictures: torch.Tensor, lr: torch.Tensor, draws: Draws) -> torch.Tensor:
         assert self.discriminator is not None

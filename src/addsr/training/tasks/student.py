@@ -5,6 +5,7 @@ A share of the batches trains a later step beside the first (see `rollout`), and
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,13 +14,14 @@ from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, at_student_timesteps
 from addsr.errors import TrainingError
-from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
+from addsr.losses.adversarial import clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
 from addsr.losses.grid import grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced, shifted_lpips
 from addsr.losses.scene_statistics import scene_statistics_distance
+from addsr.training.adversary import Adversary
 from addsr.training.context import TextEncoder, context_of
 from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player
@@ -159,8 +161,17 @@ class StudentTask:
             message = "task.trainable has the autoencoder, whose latents the teacher reads: leave vae.* out of it"
             raise TrainingError(f"{message}, e.g. --set 'task.trainable=[\"unet.*\"]'")
         self.averaged = tuple(self.networks)
+        self._adversary = None
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
+            self._adversary = Adversary(
+                self.discriminator,
+                weight=self.settings.adversarial,
+                adaptive=self.settings.adversarial_weight == "adaptive",
+                begins=self.settings.adversarial_from,
+                generator_loss=hinge_generator_loss,
+                discriminator_loss=hinge_discriminator_loss,
+            )
         self._judged: Rollout | None = None  # what the discriminator's turn looks at
 
     @property
@@ -171,9 +182,8 @@ class StudentTask:
 
     def players(self) -> dict[str, Player]:
         players = {"generator": Player(self._trained)}
-        if self.discriminator is not None:
-            heads = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
-            players["discriminator"] = Player(heads, self.settings.discriminator_rate, betas=(0.0, 0.99))
+        if self._adversary is not None:
+            players["discriminator"] = self._adversary.player(self.settings.discriminator_rate, betas=(0.0, 0.99))
         return players
 
     def losses(self, player: str, batch: Batch, moment: Moment) -> dict[str, torch.Tensor] | None:
@@ -185,12 +195,14 @@ class StudentTask:
         if self.settings.distillation:
             losses["distillation"] = self._distillation(rollout, moment.draws)
             losses["total"] = losses["total"] + self.settings.distillation * losses["distillation"]
-        if self.settings.adversarial and moment.progress >= self.settings.adversarial_from:
-            losses |= self._adversarial(rollout, losses["total"], moment)
+        adversary = self._adversary
+        if adversary is not None and adversary.counts(moment.progress):
+            score = partial(self._judge, clamped(rollout.pictures), rollout.lr, moment.draws)
+            losses |= adversary.against(score, rollout.pictures, losses["total"], moment)
         if self.settings.autoencoder:  # after the adversary, whose weight must not follow it
             losses["autoencoder"] = self._autoencoder(rollout.hr[: len(batch["hr"])], moment.draws)
             losses["total"] = losses["total"] + self.settings.autoencoder * losses["autoencoder"]
-        self._judged = rollout if self._adversary_trains(moment.progress) else None
+        self._judged = rollout if adversary is not None and adversary.trains(moment.progress) else None
         return losses
 
     # --- losses
@@ -258,28 +270,13 @@ class StudentTask:
             total = total * timestep_adapting_weight(rollout.timestep, settings.gammas)
         return total.mean() / settings.teacher_timesteps
 
-    def _adversarial(self, rollout: Rollout, others: torch.Tensor, moment: Moment) -> dict[str, torch.Tensor]:
-        discriminator = self.discriminator
-        assert discriminator is not None
-        frozen = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        loss = hinge_generator_loss(self._judge(clamped(rollout.pictures), rollout.lr, moment.draws))
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        weight = torch.tensor(self.settings.adversarial, device=loss.device)
-        if self.settings.adversarial_weight == "adaptive":
-            weight = adaptive_weight(others, loss, rollout.pictures, self.settings.adversarial, moment.mean)
-        return {"adversarial": loss, "adversarial_weight": weight, "total": others + weight * loss}
-
     def _discriminator_losses(self, moment: Moment) -> dict[str, torch.Tensor] | None:
         judged, self._judged = self._judged, None
-        if judged is None:
+        if judged is None or self._adversary is None:
             return None
         real = self._judge(judged.hr, judged.lr, moment.draws)
         fake = self._judge(judged.pictures.detach().clamp(0, 1), judged.lr, moment.draws)
-        total = hinge_discriminator_loss(real, fake)
-        return {"total": total, "real": real.mean(), "fake": fake.mean()}
+        return self._adversary.learns(real, fake)
 
     def _judge(self, pictures: torch.Tensor, lr: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Scores of pictures of one or two steps: each step's half is judged by itself, as draws are a picture's own."""
@@ -287,6 +284,3 @@ class StudentTask:
         size = len(draws)
         halves = zip(pictures.split(size), lr.split(size), strict=True)
         return torch.cat([self.discriminator(some, their_lr, draws) for some, their_lr in halves])
-
-    def _adversary_trains(self, progress: float) -> bool:
-        return self.discriminator is not None and progress >= self.settings.adversarial_from - 0.05
