@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from addsr.dial import Dial
 from addsr.diffusion.defaults import misfit
 from addsr.diffusion.released import RELEASED_PSR_WEIGHT, RELEASED_TILES
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.tiled import Tiling
+from addsr.diffusion.tiled import Tiling, blend
 from addsr.errors import AddSRError, InputImageError
 from addsr.image.color import fix_color
 from addsr.image.conditioning import MODEL_SCALE, conditioning_picture, enlarged_size, fitted
@@ -447,22 +448,19 @@ class Upscaler:
     ) -> torch.Tensor:
         """The picture (3, h, w), enlarged by 4 in feathered tiles, float32 on the CPU."""
         full = (lr.shape[1] * MODEL_SCALE, lr.shape[2] * MODEL_SCALE)
-        rows, columns = self.local_tiles(full, tile)
-        result = torch.zeros(3, *full)
-        for done, (row, column) in enumerate((r, c) for r in rows for c in columns):
-            restored = self._run_tile(_condition(lr, full, row, column), row, column, options)
-            height, width = min(row.stop, full[0]) - row.start, min(column.stop, full[1]) - column.start
-            weights = row.weights[:height, None] * column.weights[:width]
-            region = result[:, row.start : row.start + height, column.start : column.start + width]
-            region += restored[:, :height, :width] * weights
+        tiles = list(product(*self.local_tiles(full, tile)))
+        done = count(1)
+
+        def run(rows: slice, columns: slice) -> torch.Tensor:
+            restored = self._run_tile(_condition(lr, full, rows, columns), rows, columns, options)
             if progress is not None:
-                progress(done + 1, len(rows) * len(columns))
-        return result
+                progress(next(done), len(tiles))
+            return restored
+
+        return blend(run, tiles)[0, :, : full[0], : full[1]]
 
     @torch.no_grad()
-    def _run_tile(
-        self, condition: torch.Tensor, row: AxisTile, column: AxisTile, options: RestoreOptions
-    ) -> torch.Tensor:
+    def _run_tile(self, condition: torch.Tensor, rows: slice, columns: slice, options: RestoreOptions) -> torch.Tensor:
         factor = self.restorer.vae_scale_factor
         x0 = self.restorer(
             condition[None],
@@ -470,9 +468,9 @@ class Upscaler:
             psr_weight=self.psr_weight(options),
             start_point=options.start_point,
             seed=options.seed,
-            positions=[(row.start // factor, column.start // factor)],
+            positions=[(rows.start // factor, columns.start // factor)],
         )
-        restored = self.restorer.decode_latents(x0)[0]
+        restored = self.restorer.decode_latents(x0)
         if not bool(restored.isfinite().all()):
             raise _NotFiniteError
         return restored.clamp(0, 1).cpu()
@@ -502,8 +500,8 @@ class _NotFiniteError(ArithmeticError):
     """A tile has values that are not finite."""
 
 
-def _condition(lr: torch.Tensor, full: tuple[int, int], row: AxisTile, column: AxisTile) -> torch.Tensor:
+def _condition(lr: torch.Tensor, full: tuple[int, int], rows: slice, columns: slice) -> torch.Tensor:
     """The tile of the LR picture enlarged to `full`, continued by replication where the tile reaches beyond it."""
-    bottom, right = min(row.stop, full[0]), min(column.stop, full[1])
-    part = resize_region(lr, full, slice(row.start, bottom), slice(column.start, right)).clamp(0, 1)
-    return F.pad(part[None], (0, column.stop - right, 0, row.stop - bottom), mode="replicate")[0]
+    bottom, right = min(rows.stop, full[0]), min(columns.stop, full[1])
+    part = resize_region(lr, full, slice(rows.start, bottom), slice(columns.start, right)).clamp(0, 1)
+    return F.pad(part[None], (0, columns.stop - right, 0, rows.stop - bottom), mode="replicate")[0]
