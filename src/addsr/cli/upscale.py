@@ -3,7 +3,7 @@
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -133,20 +133,37 @@ def upscale(
     settings["fidelity"] = fidelity
     settings |= {"color_fix": color_fix, "guidance_scale": guidance_scale, "start_point": start_point, "compat": compat}
     words = {"prompt": prompt, "tags": not no_tags, "added_prompt": added_prompt, "negative_prompt": negative_prompt}
-    return _run(
-        inputs,
-        output,
-        settings,
-        words,
-        model=(model, device, precision),
-        parts={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue, "lora": lora},
-        loading={"offload": offload, "compile": compile_networks},
-        naming=(suffix, ext, overwrite),
-        threads=threads,
-        plan_only=plan,
-        as_json=as_json,
-        debug=debug,
-    )
+    with warnings.catch_warnings():  # which _run says in its own way
+        return _run(
+            inputs,
+            output,
+            settings,
+            words,
+            model=ModelChoice(model, device, precision),
+            parts={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue, "lora": lora},
+            loading={"offload": offload, "compile": compile_networks},
+            naming=Naming(suffix, ext, overwrite),
+            threads=threads,
+            plan_only=plan,
+            as_json=as_json,
+            debug=debug,
+        )
+
+
+class ModelChoice(NamedTuple):
+    """Which model, where, and how."""
+
+    name: str
+    device: str
+    precision: str
+
+
+class Naming(NamedTuple):
+    """What results are called, and whether they may replace what is there."""
+
+    suffix: str
+    ext: str
+    overwrite: bool
 
 
 def _run(
@@ -155,10 +172,10 @@ def _run(
     settings: dict[str, Any],
     words: dict[str, Any],
     *,
-    model: tuple[str, str, str],
+    model: ModelChoice,
     parts: dict[str, Any],
     loading: dict[str, bool],
-    naming: tuple[str, str, bool],
+    naming: Naming,
     threads: int | None,
     plan_only: bool,
     as_json: bool,
@@ -185,7 +202,7 @@ def _run(
 
             options = RestoreOptions(**settings, words=PromptOptions(**words))
             places = beside(**parts)
-            files = locate(find_model(model[0], places), places, model[0])
+            files = locate(find_model(model.name, places), places, model.name)
             options.check(files.sampler, has_faithful(files))  # before any folder is made
             jobs = plan(inputs, output, *naming, written=not plan_only)
             upscaler = None
@@ -194,10 +211,10 @@ def _run(
         if plan_only:
             return _show_plans(jobs, upscaler, options, console, as_json=as_json, debug=debug)
         if upscaler is not None:
-            named = naming[1] != "auto" and [job.target for job in jobs] == [output]
+            named = naming.ext != "auto" and [job.target for job in jobs] == [output]
             if idle := [*_idle(upscaler, options, words), *(["--ext (OUT is a file)"] if named else [])]:
-                warnings.warn(f"without effect for {model[0]}: {', '.join(idle)}", stacklevel=1)
-        reporting = {"overwrite": naming[2], "as_json": as_json, "debug": debug}
+                warnings.warn(f"without effect for {model.name}: {', '.join(idle)}", stacklevel=1)
+        reporting = {"overwrite": naming.overwrite, "as_json": as_json, "debug": debug}
         finished = _restore_all(jobs, upscaler, options, console, **reporting)
     except AddSRError as error:
         _complain(console, error, debug)
@@ -240,7 +257,7 @@ def prompted(words: dict[str, Any]) -> bool:
     return any(words[name] for name in ("prompt", "added_prompt", "negative_prompt")) or not words["tags"]
 
 
-def _load(model: tuple[str, str, str], threads: int | None, **loading: Any) -> "Upscaler":
+def _load(model: ModelChoice, threads: int | None, **loading: Any) -> "Upscaler":
     from addsr.runtime.device import set_threads
     from addsr.runtime.quick_start import import_diffusers_without_dynamo
 
