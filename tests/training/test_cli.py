@@ -220,6 +220,19 @@ def test_what_does_not_train_outlives_what_it_was_read_from(preset, folder, tmp_
         assert all(torch.equal(value, vae[key].half()) for key, value in first.items())
 
 
+def test_a_run_whose_checkpoints_lack_what_does_not_train_goes_on(preset, folder, tmp_path):
+    """As those of earlier versions did."""
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "first").exit_code == 0
+    out, frozen = tmp_path / "run", ["--set", 'task.trainable=["unet.*"]', "--set", "task.autoencoder=0.0"]
+    assert run("train", preset, "--data", folder, "--out", out, "--init", tmp_path / "first", *frozen).exit_code == 0
+    shutil.rmtree(out / "frozen")
+    for path in out.glob("checkpoint-*/vae.safetensors"):
+        path.unlink()
+    for images in (24, 32):
+        again = run("train", "--out", out, "--resume", "--set", f"loop.images={images}")
+        assert again.exit_code == 0, again.output
+
+
 def test_what_trains_cannot_change_on_resuming(preset, folder, tmp_path):
     def only(part):
         return ["--set", f'task.trainable=["unet.{part}.*"]', "--set", "task.autoencoder=0.0"]
