@@ -62,3 +62,21 @@ def test_what_a_killed_run_left_is_not_taken_along(tmp_path):
     with complete_folder(tmp_path / "model"):
         pass
     assert names(tmp_path) == ["model"]
+
+
+def test_what_a_run_killed_between_the_names_had_set_aside_comes_back(tmp_path):
+    (tmp_path / ".model.old").mkdir()
+    (tmp_path / ".model.old" / "weights").touch()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "model")
+    assert names(tmp_path) == ["model", "model/weights"]
+
+
+def test_where_a_link_leads_to_stays(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "weights").touch()
+    (tmp_path / "model").symlink_to(tmp_path / "elsewhere")
+    for _ in range(2):
+        with complete_folder(tmp_path / "model", replace=True) as part:
+            (part / "new").touch()
+    assert names(tmp_path) == ["elsewhere", "elsewhere/weights", "model", "model/new"]

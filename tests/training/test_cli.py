@@ -21,7 +21,8 @@ from addsr.errors import TrainingError
 from addsr.training.config import assignment, load_preset, make_settings, merged, preset_names
 from addsr.training.describe import attribute_docs
 from addsr.training.loop import LoopSettings
-from addsr.training.networks import networks_from
+from addsr.training.networks import DefaultSettings, networks_from
+from addsr.training.tasks.building import SETTINGS
 from addsr.training.tasks.d3sr import D3SRSettings
 from addsr.training.tasks.student import StudentSettings
 from addsr.training.tasks.teacher import TeacherSettings
@@ -246,6 +247,14 @@ def test_what_trains_cannot_change_on_resuming(preset, folder, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == before
 
 
+def test_an_adversary_may_be_switched_off_on_resuming(preset, folder, tmp_path):
+    out, on = tmp_path / "run", ["--set", "task.adversarial=0.1"]
+    assert run("train", preset, "--data", folder, "--out", out, *on).exit_code == 0
+    off = ["--set", "task.adversarial=0.0", "--set", "loop.images=24"]
+    again = run("train", "--out", out, "--resume", *off)
+    assert again.exit_code == 0, again.output
+
+
 def test_a_teacher_of_other_latents_is_refused(preset, folder, tmp_path):
     for seed in (1, 2):
         assert run("train", preset, "--data", folder, "--out", tmp_path / str(seed), "--seed", seed).exit_code == 0
@@ -444,6 +453,7 @@ def test_settings_are_listed_with_their_values_and_meaning():
     assert lines[grain + 1].startswith("task.detail = ")  # said once of both
     assert lines[grain + 2].startswith("    weights of fine detail in excess")
     assert "pairs.degradation.first.sigma = [0.2, 3.0]" in lines
+    assert {'task.kind = "student"', "defaults.num_inference_steps = 1"} <= set(lines)
 
 
 def test_a_reader_who_has_seen_enough_is_no_error():
@@ -458,7 +468,7 @@ def test_a_reader_who_has_seen_enough_is_no_error():
 
 @pytest.mark.parametrize(
     "kind",
-    [StudentSettings, TeacherSettings, D3SRSettings, PairSettings, DegradationSettings, StageSettings, LoopSettings],
+    [*SETTINGS.values(), PairSettings, DegradationSettings, StageSettings, LoopSettings, DefaultSettings],
 )
 def test_every_setting_has_a_meaning(kind):
     assert attribute_docs(kind).keys() == {field.name for field in fields(kind)}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from addsr.data.pairs import Pairs
 from addsr.errors import TrainingError
 from addsr.training.checkpoint import latest_checkpoint, save_checkpoint
 from addsr.training.lock import locked
@@ -328,6 +329,17 @@ def test_a_lost_worker_is_an_error_that_says_what_helps(said, folder, lpips_weig
 
     monkeypatch.setattr(loop.task, "losses", lost)
     with pytest.raises(TrainingError, match=r"makes pairs was lost.*shm-size.*loop\.workers.*pairs\.memory.*none yet"):
+        loop.run()
+
+
+def test_an_error_inside_a_worker_is_its_own(folder, lpips_weights, tmp_path, monkeypatch):
+    loop = make_loop(folder, lpips_weights, tmp_path, {}, images=16, workers=1)
+
+    def broken(*_args):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Pairs, "__getitem__", broken)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
         loop.run()
 
 

@@ -1,6 +1,5 @@
 """The command line: one file a command; nothing heavy is imported before a command runs."""
 
-import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -50,9 +49,6 @@ def main() -> NoReturn:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:  # whoever read our output (head) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so at its end
-        code = 1
     except Exception as error:
         show = getattr(error, "show", None)  # click's own exceptions: wrong usage
         if show is None:

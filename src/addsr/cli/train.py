@@ -46,7 +46,11 @@ def train(
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time, to be resumed.")] = None,
     show_presets: Annotated[bool, typer.Option("--list", help="List the presets and exit.")] = False,
     show_settings: Annotated[
-        bool, typer.Option("--settings", help="List the preset's settings, what each means, and exit.")
+        bool,
+        typer.Option(
+            "--settings",
+            help="List the settings of the preset (with --resume, of the run) and exit.",
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -61,8 +65,9 @@ def train(
         if show_settings:
             from addsr.training.describe import settings_lines
 
-            config = load_preset(FINETUNE if preset is None else preset)
-            for change in changes or []:
+            of_run = out if resume else None
+            config = load_preset(preset or FINETUNE) if of_run is None else read_run_config(of_run)
+            for change in [*(changes or []), *([] if seed is None else [f"loop.seed={seed}"])]:
                 config = merged(config, assignment(change))
             for line in settings_lines(config):
                 typer.echo(line)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from addsr.cli.failure import reader_is_gone
 from addsr.cli.model_options import (
     PANEL,
     BaseOption,
@@ -223,7 +224,8 @@ def _run(
         console.print("interrupted", style="red")
         return 130
     except Exception as error:
-        _complain(console, error, debug)
+        if not reader_is_gone(error):
+            _complain(console, error, debug)
         return 1
     good = [done for done in finished if done.error is None]
     pixels, seconds = sum(d.size[0] * d.size[1] for d in good), sum(d.seconds for d in good)
@@ -293,6 +295,8 @@ def _show_plans(
                 else:
                     print(f"{job.source}: {expected.text()}", flush=True)
         except Exception as raised:
+            if reader_is_gone(raised):
+                return 1
             error = raised
         if error is not None:
             failed = True

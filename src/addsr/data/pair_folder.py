@@ -1,6 +1,7 @@
 """LR/HR pairs as folders: `hr`, `lr` and a manifest that says how each pair was made."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def write_pairs(
 def _file_name(number: str, stem: str) -> str:
     """NUMBERstem.png, the stem cut to what a file system takes."""
     room = LONGEST_NAME - len(f"{number}.png")
-    return f"{number}{stem.encode()[:room].decode(errors='ignore')}.png"
+    return f"{number}{os.fsencode(stem)[:room].decode(errors='ignore')}.png"
 
 
 def _cropped(photo: np.ndarray, crop: int | None, rng: np.random.Generator) -> np.ndarray:

@@ -18,30 +18,38 @@ def complete_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OSError: if it cannot be written.
     """
-    part = target.with_name(f".{target.name}.part")
+    part, aside = (target.with_name(f".{target.name}.{what}") for what in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    if aside.exists() and not target.exists():
+        aside.rename(target)
     try:
         part.mkdir(parents=True)
         yield part
         if replace and target.exists():
-            _replace(target, part)
+            _replace(target, part, aside)
         else:
             part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _replace(target: Path, part: Path) -> None:
+def _replace(target: Path, part: Path, aside: Path) -> None:
     """The old folder goes when the new one has its name, and comes back if that fails (Windows, where it is in use)."""
-    aside = target.with_name(f".{target.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
     target.rename(aside)
     try:
         part.rename(target)
     except BaseException:
         aside.rename(target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():  # as which it had its name; what it leads to stays
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def settle_files(folder: Path) -> None:

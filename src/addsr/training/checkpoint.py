@@ -91,7 +91,9 @@ def load_checkpoint(
     """
     try:
         state = json.loads((path / "state.json").read_text())
-        before, now = set(state.get("trained", _trained(networks))), set(_trained(networks))
+        now = set(_trained(networks))
+        # of networks that are still there: an adversary may be switched off
+        before = {name for name in state.get("trained", now) if name.split(".")[0] in networks}
         if odd := before ^ now:
             has, had = ("trained", "trains not") if min(odd) in before else ("did not train", "trains")
             raise TrainingError(f"{path}: the checkpoint does not fit this run: {min(odd)} {has} in it and {had} now")

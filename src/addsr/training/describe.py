@@ -10,25 +10,39 @@ from typing import Any
 from addsr.data.pairs import PairSettings
 from addsr.training.config import make_settings
 from addsr.training.loop import LoopSettings
-from addsr.training.tasks.building import task_settings
+from addsr.training.networks import DefaultSettings
+from addsr.training.tasks.building import SETTINGS, task_settings
 
 _ENTRY = re.compile(r"^    (\w+(?:, \w+)*): (.*)$")  # name, name: description
 
 
 def settings_lines(config: Mapping[str, Any]) -> Iterator[str]:
-    """The settings of the tables `task`, `pairs` and `loop`: `table.key = value`, and below, indented, what it means, or
-    what several together mean.
+    """The settings of the tables `task`, `pairs`, `loop` and `defaults`: `table.key = value`, and below, indented, what it
+    means, or what several together mean.
 
     Raises:
         TrainingError: for an unknown setting or a value out of its range.
     """
-    tables = {
+    kind = config.get("task", {}).get("kind", "student")
+    yield f"task.kind = {json.dumps(kind)}"
+    yield f"    what is trained: {', '.join(SETTINGS)}."
+    tables: dict[str, Any] = {
         "task": task_settings(dict(config)),
         "pairs": make_settings(PairSettings, config.get("pairs", {}), "pairs"),
         "loop": make_settings(LoopSettings, config.get("loop", {}), "loop"),
     }
     for name, settings in tables.items():
         yield from _lines(name, settings)
+    yield from _default_lines(config.get("defaults", {}))
+
+
+def _default_lines(given: Mapping[str, Any]) -> Iterator[str]:
+    """Of the table `defaults`, whose other values are those of the networks that the run starts from."""
+    for name, meaning in attribute_docs(DefaultSettings).items():
+        yield (
+            f"defaults.{name} = {json.dumps(given[name])}" if name in given else f"defaults.{name}: as the start has it"
+        )
+        yield f"    {meaning}"
 
 
 def _lines(name: str, settings: Any) -> Iterator[str]:

@@ -23,7 +23,7 @@ from addsr.training.task import Batch, Moment, Player, Task
 
 PRECISIONS = ("fp32", "bf16")
 # what torch says of processes that it started to load data
-_LOST_WORKER = ("DataLoader worker", "shared memory")
+_LOST_WORKER = ("DataLoader worker (pid", "unable to allocate shared memory", "out of shared memory")
 
 
 @dataclass(frozen=True)

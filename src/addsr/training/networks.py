@@ -139,7 +139,18 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DefaultSettings:
-    """The table `defaults`: how the model that a run leaves is asked unless one says otherwise. See Restorer."""
+    """The table `defaults`: how the model that a run leaves is asked unless one says otherwise. See Restorer.
+
+    Attributes:
+        prediction_type: what the U-Net predicts: `epsilon`, `v_prediction` or `sample`.
+        start_point: the first latents are noised ones of LR (`lr`) or noise (`noise`).
+        psr_weight: weight of the last prediction in the condition from the second step on, 0 to 1.
+        num_inference_steps: steps.
+        color_fix: `adain`, `wavelet` or `none`.
+        sampler: `addsr`, `ancestral` (SeeSR, teachers) or `d3sr`.
+        one_step_timestep: T_L of D³SR's step.
+        guidance_scale: of classifier-free guidance, where there is text; 1 for none.
+    """
 
     prediction_type: str
     start_point: str

@@ -161,7 +161,8 @@ def _networks(config: dict[str, Any], pairs: Pairs, *, resumed: bool) -> Network
 
 
 def _keep_untrained(task: Task, networks: Networks, checkpoint: Path | None) -> None:
-    """Put the networks that do not train into the checkpoints too, once: what they were read from may change meanwhile.
+    """Put U-Net, ControlNet and autoencoder into the checkpoints where they do not train too, once: what they were read
+    from may change meanwhile. (Encoders of pictures and words are read from the start again.)
 
     A run from before that was so has none in its checkpoints.
     """

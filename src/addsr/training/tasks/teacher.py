@@ -23,7 +23,8 @@ class TeacherSettings:
             image-quality-adjusted distillation is asked under HR, which it must have met.
         null_text: share of the pictures whose prompt is empty, where there is a text encoder.
         snr_gamma: weight the timesteps by min(SNR, gamma), as an error of x0 (Hang et al. 2023); 0 leaves the plain mean
-            squared error of the prediction. Any leaves almost pure noise untrained, where a restorer has most to learn.
+            squared error of the prediction. Of `sample` and `v_prediction` any leaves almost pure noise untrained, where a
+            restorer has most to learn.
         trainable: name patterns of the parameters that train, see `choose_trainable`. SeeSR trains the ControlNet and the
             U-Net's `image_attentions`.
     """
