@@ -327,6 +327,13 @@ def test_resuming_before_the_first_checkpoint_is_the_same_run(preset, folder, tm
     assert all(torch.equal(value, b[key]) for key, value in a.items())
 
 
+def test_what_a_run_has_no_use_for_is_refused_on_resuming_too(preset, folder, tmp_path):
+    assert run("train", preset, "--data", folder, "--out", tmp_path / "run").exit_code == 0
+    again = run("train", "--out", tmp_path / "run", "--resume", "--dists", __file__)
+    assert again.exit_code == 1
+    assert "--dists has no effect, as the run is of task.kind student" in again.output
+
+
 def test_a_resume_that_fails_leaves_the_run_as_it_was(preset, folder, tmp_path):
     run("train", preset, "--data", folder, "--out", tmp_path / "run")
     kept = (tmp_path / "run" / "config.json").read_bytes()

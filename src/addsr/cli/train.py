@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,9 +90,10 @@ def train(
                 tables = " and ".join(f"[{name}]" for name in passed_over)
                 _say(f"the networks are those of {init}: {tables} of the preset is passed over")
         words = {"init": init, "teacher": teacher, "discriminator": discriminator}
-        config = merged(config, {name: value for name, value in words.items() if value is not None})
         paths = {"data": data, "pairs": pairs, "lpips": lpips, "dino": dino, "dinov2": dinov2, "dists": dists}
-        config = merged(config, {"sources": {name: _texts(value) for name, value in paths.items() if value}})
+        given: dict[str, Any] = {name: value for name, value in words.items() if value is not None}
+        given["sources"] = {name: _texts(value) for name, value in paths.items() if value}
+        config = merged(config, given)
         for change in changes or []:
             config = merged(config, assignment(change))
         loop = {"seed": seed, "max_minutes": max_minutes}
@@ -106,9 +107,10 @@ def train(
         if "unet" in config and "init" in config and not resume:
             _say(f"the U-Net starts afresh, as [unet] says; the other networks are those of {config['init']}")
 
-        from addsr.training.notices import left_out_line
+        from addsr.training.notices import check_words, left_out_line
         from addsr.training.run import train as run  # heavy: only once the command is known to make sense
 
+        check_words({"task": config.get("task", {}), **given})
         outcome = run(config, out, resume=resume, quiet=False, notice=_say)
     if outcome.damaged:
         _say(left_out_line("damaged", outcome.damaged))
