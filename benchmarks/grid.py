@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 
 import addsr
+from addsr.image.uint8 import from_uint8
 from addsr.losses.grid import grid_distance
 
 
 def tensor(picture: Image.Image) -> torch.Tensor:
     """(1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.asarray(picture.convert("RGB"), np.float32) / 255).permute(2, 0, 1)[None]
+    return from_uint8(np.asarray(picture.convert("RGB")))[None]
 
 
 def unevenness(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: int) -> float:

@@ -110,7 +110,8 @@ def train(
         from addsr.training.notices import check_words, left_out_line
         from addsr.training.run import train as run  # heavy: only once the command is known to make sense
 
-        check_words({"task": config.get("task", {}), **given})
+        if resume:  # a new run checks the whole of its config
+            check_words({"task": config.get("task", {}), **given})
         outcome = run(config, out, resume=resume, quiet=False, notice=_say)
     if outcome.damaged:
         _say(left_out_line("damaged", outcome.damaged))

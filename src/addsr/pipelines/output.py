@@ -7,6 +7,8 @@ import torch
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 
+from addsr.image.uint8 import to_uint8
+
 
 @dataclass
 class RestorationOutput(BaseOutput):
@@ -28,7 +30,6 @@ def to_output(picture: torch.Tensor, output_type: str) -> list[Image.Image] | np
     picture = picture.float().clamp(0, 1)
     if output_type == "pt":
         return picture
-    array = picture.permute(0, 2, 3, 1).cpu().numpy()
     if output_type == "np":
-        return array
-    return [Image.fromarray(pixels) for pixels in (array * 255).round().astype(np.uint8)]
+        return picture.permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(to_uint8(one)) for one in picture.cpu()]

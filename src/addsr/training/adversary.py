@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -10,6 +11,17 @@ from addsr.losses.adversarial import adaptive_weight
 from addsr.training.task import Moment, Player
 
 HEAD_START = 0.05  # progress by which the discriminator begins before it counts
+
+
+class AdversarialSettings(Protocol):
+    """What the settings of every task with an adversary have."""
+
+    @property
+    def adversarial(self) -> float: ...
+    @property
+    def adversarial_weight(self) -> str: ...
+    @property
+    def adversarial_from(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,22 @@ class Adversary:
     begins: float
     generator_loss: Callable[[torch.Tensor], torch.Tensor]
     discriminator_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        discriminator: nn.Module | None,
+        settings: AdversarialSettings,
+        generator_loss: Callable[[torch.Tensor], torch.Tensor],
+        discriminator_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> "Adversary | None":
+        """As a task's settings have it; None without a discriminator."""
+        if discriminator is None:
+            return None
+        adaptive = settings.adversarial_weight == "adaptive"
+        return cls(
+            discriminator, settings.adversarial, adaptive, settings.adversarial_from, generator_loss, discriminator_loss
+        )
 
     def player(self, rate_factor: float, betas: tuple[float, float] | None = None) -> Player:
         """What trains of it; see Player."""

@@ -112,17 +112,9 @@ class D3SRTask:
         else:
             self._trained, self.networks = trained_networks(self.generator, self.settings.trainable)
         self.averaged = tuple(self.networks)
-        self._adversary = None
+        self._adversary = Adversary.of(self.discriminator, self.settings, bce_generator_loss, bce_discriminator_loss)
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
-            self._adversary = Adversary(
-                self.discriminator,
-                weight=self.settings.adversarial,
-                adaptive=self.settings.adversarial_weight == "adaptive",
-                begins=self.settings.adversarial_from,
-                generator_loss=bce_generator_loss,
-                discriminator_loss=bce_discriminator_loss,
-            )
         self._judged: Restored | None = None
 
     def players(self) -> dict[str, Player]:

@@ -161,17 +161,11 @@ class StudentTask:
             message = "task.trainable has the autoencoder, whose latents the teacher reads: leave vae.* out of it"
             raise TrainingError(f"{message}, e.g. --set 'task.trainable=[\"unet.*\"]'")
         self.averaged = tuple(self.networks)
-        self._adversary = None
+        self._adversary = Adversary.of(
+            self.discriminator, self.settings, hinge_generator_loss, hinge_discriminator_loss
+        )
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
-            self._adversary = Adversary(
-                self.discriminator,
-                weight=self.settings.adversarial,
-                adaptive=self.settings.adversarial_weight == "adaptive",
-                begins=self.settings.adversarial_from,
-                generator_loss=hinge_generator_loss,
-                discriminator_loss=hinge_discriminator_loss,
-            )
         self._judged: Rollout | None = None  # what the discriminator's turn looks at
 
     @property
