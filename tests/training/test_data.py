@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from addsr.data import pairs as pairs_module
 from addsr.data.degradation import DegradationSettings, two_order
 from addsr.data.draws import Draws
+from addsr.data.mild import MildSettings
 from addsr.data.pair_folder import write_pairs
 from addsr.data.pairs import Pairs, PairSettings, RealPairs
 from addsr.data.photos import Photos
@@ -165,6 +167,19 @@ def test_workers_get_no_decoded_photos(folder):
     np.testing.assert_array_equal(copy[0], photos[0])
 
 
+def test_shares_of_degradations(photos, monkeypatch):
+    made = []
+    for name in ("fixed_case", "mild", "two_order"):
+        monkeypatch.setattr(pairs_module, name, lambda hr, *_, name=name: made.append(name) or hr[:, ::4, ::4])
+    pairs = Pairs(photos, PairSettings(crop=64, fixed_cases=0.5, mild=0.3), seed=0, length=400)
+    for count in range(400):
+        pairs[count]
+    shares = {name: made.count(name) / 400 for name in set(made)}
+    assert shares == pytest.approx({"fixed_case": 0.5, "mild": 0.3, "two_order": 0.2}, abs=0.07)
+    with pytest.raises(DataError, match="more than all"):
+        PairSettings(fixed_cases=0.6, mild=0.5)
+
+
 def test_draws_are_a_pictures_own():
     together, apart = Draws(0, 4, range(4, 8)), [Draws(0, 4, [place]) for place in range(4, 8)]
     torch.testing.assert_close(together.normal(2, 3), torch.cat([draws.normal(2, 3) for draws in apart]))
@@ -173,9 +188,11 @@ def test_draws_are_a_pictures_own():
     assert not torch.equal(Draws(1, 4, [4]).normal(3), Draws(0, 4, [4]).normal(3))
 
 
-@pytest.mark.parametrize("case", ["two-order", "mix"])
-def test_pair_folders_repeat_and_are_read_back(photos, tmp_path, case):
-    made = {"case": case, "settings": DegradationSettings(), "crop": 72, "count": 2, "seed": 3}
+@pytest.mark.parametrize(
+    ("case", "settings"), [("two-order", DegradationSettings()), ("mild", MildSettings()), ("mix", None)]
+)
+def test_pair_folders_repeat_and_are_read_back(photos, tmp_path, case, settings):
+    made = {"case": case, "settings": settings, "crop": 72, "count": 2, "seed": 3}
     assert write_pairs(photos, tmp_path / "a", **made) == 8
     write_pairs(photos, tmp_path / "b", **made)
     names = sorted(path.name for path in (tmp_path / "a" / "lr").iterdir())
@@ -198,14 +215,13 @@ def test_long_names_are_cut(folder, tmp_path):
     for path in folder.glob("[1-3].png"):
         path.unlink()
     (folder / "0.png").rename(folder / f"{'é' * 125}.png")
-    settings = DegradationSettings()
-    write_pairs(Photos([folder]), tmp_path / "out", case="blur", settings=settings, crop=64, count=1, seed=0)
+    write_pairs(Photos([folder]), tmp_path / "out", case="blur", settings=None, crop=64, count=1, seed=0)
     (name,) = (path.name for path in (tmp_path / "out" / "lr").iterdir())
     assert 253 <= len(name.encode()) <= 255
 
 
 def test_pairs_that_were_broken_off_leave_no_half(photos, tmp_path, monkeypatch):
-    made = {"case": "bicubic", "settings": DegradationSettings(), "crop": 72, "count": 2, "seed": 3}
+    made = {"case": "bicubic", "settings": None, "crop": 72, "count": 2, "seed": 3}
     save = Image.Image.save
 
     def killed(image, path, *args, **more):

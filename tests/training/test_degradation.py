@@ -6,6 +6,7 @@ import torch
 
 from addsr.data.degradation import CASES, DegradationSettings, area, filter2d, fixed_case, poisson, two_order
 from addsr.data.kernels import gaussian_kernel, sinc_kernel
+from addsr.data.mild import MildSettings, mild
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,41 @@ def test_area_is_adaptive_pooling(size):
     picture = torch.rand(3, 256, 240)
     expected = torch.nn.functional.interpolate(picture[None], size=size, mode="area")[0]
     torch.testing.assert_close(area(picture, size), expected)
+
+
+def test_mild_degradation_is_a_function_of_the_generator():
+    hr = torch.rand(3, 64, 96)
+    results = [mild(hr, MildSettings(), np.random.default_rng(s)) for s in range(12)]
+    for seed, result in enumerate(results):
+        assert result.shape == (3, 16, 24)
+        torch.testing.assert_close(result, ((result * 255).round() / 255).clamp(0, 1))
+        assert torch.equal(result, mild(hr, MildSettings(), np.random.default_rng(seed)))
+    assert not torch.equal(results[0], results[1])
+    assert mild(torch.rand(3, 32, 32), MildSettings(), np.random.default_rng(0)).shape == (3, 8, 8)
+
+
+def test_mild_noise_has_the_sigma_asked_for_smoothed_or_not():
+    only = {"blur_probability": 0.0, "noise_probability": 1.0, "sharpening_probability": 0.0, "jpeg_probability": 0.0}
+    flat = torch.full((3, 256, 256), 0.5)
+    for smooth in (0.0, 1.0):
+        settings = MildSettings(**only, noise_sigma=(8.0, 8.0), smooth_probability=smooth, gray_probability=0.0)
+        noise = (mild(flat, settings, np.random.default_rng(0)) - 0.5) * 255
+        assert noise.std() == pytest.approx(8, rel=0.05)
+        neighbours = (noise[:, :, 1:] * noise[:, :, :-1]).mean() / noise.var()
+        assert (neighbours > 0.1) == bool(smooth)
+
+
+def test_mild_leaves_a_picture_as_it_is_where_nothing_is_asked_for():
+    names = ("blur", "noise", "sharpening", "jpeg")
+    settings = MildSettings(**{f"{name}_probability": 0.0 for name in names})
+    lr = mild(torch.full((3, 64, 64), 0.25), settings, np.random.default_rng(0))
+    torch.testing.assert_close(lr, torch.full((3, 16, 16), 64 / 255))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"blur_probability": 1.5}, {"noise_sigma": (0.0, 3.0)}, {"jpeg_quality": (50, 101)}, {"sigma": (2.0, 1.0)}],
+)
+def test_mild_ranges_are_checked(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        MildSettings(**wrong)

@@ -12,7 +12,11 @@ def degrade(
     data: Annotated[list[Path], typer.Argument(help="Folders or tar shards of sharp photos.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for hr/, lr/ and manifest.jsonl.")],
     case: Annotated[
-        str, typer.Option(help="two-order (Real-ESRGAN), or a case of the paper: bicubic, blur, noise, mix.")
+        str,
+        typer.Option(
+            help="two-order (Real-ESRGAN); mild, as a good camera's photos are; or a case of the paper: bicubic, blur, "
+            "noise, mix."
+        ),
     ] = "two-order",
     crop: Annotated[int | None, typer.Option(help="Side of a random crop; default: the whole photo.", min=32)] = None,
     count: Annotated[int, typer.Option(help="Pairs made of each photo.", min=1)] = 1,
@@ -25,17 +29,16 @@ def degrade(
 ) -> None:
     """Make LR/HR pairs a factor of four apart: hr/, lr/ of the same names, and a manifest."""
     with failing_cleanly(debug):
-        from addsr.data.degradation import DegradationSettings
-        from addsr.data.pair_folder import TWO_ORDER, write_pairs
+        from addsr.data.pair_folder import RANGES, write_pairs
         from addsr.data.photos import Photos
         from addsr.training.config import assignment, make_settings, merged
 
-        if changes and case != TWO_ORDER:
-            raise typer.BadParameter(f"the case {case} is fixed; only {TWO_ORDER} has ranges", param_hint="--set")
+        if changes and case not in RANGES:
+            raise typer.BadParameter(f"the case {case} has no ranges", param_hint="--set")
         table: dict[str, object] = {}
         for change in changes or []:
             table = merged(table, assignment(f"pairs.degradation.{change}")["pairs"]["degradation"])
-        settings = make_settings(DegradationSettings, table, "degradation")
+        settings = make_settings(RANGES[case], table, "degradation") if case in RANGES else None
         photos = Photos(data, smallest=crop or 32)
         written = write_pairs(photos, out, case=case, settings=settings, crop=crop, count=count, seed=seed)
     left_out = len(photos.unreadable) + len(photos.too_small)

@@ -13,42 +13,18 @@ import torch.nn.functional as F
 from PIL import Image
 
 from addsr.data.kernels import SHAPES, gaussian_kernel, sinc_kernel
+from addsr.data.ranges import Range, WholeRange, check_around_one, check_probabilities, check_probability, check_range
 from addsr.image.area import area
 from addsr.image.resize import resize
 from addsr.image.uint8 import from_uint8, to_uint8
 
-Range = tuple[float, float]
-WholeRange = tuple[int, int]
 SCALE = 4
 CASES = ("bicubic", "blur", "noise", "mix")
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value:g}; it must be 0 to 1")
-
-
-def _check_probabilities(name: str, values: Sequence[float], count: int) -> None:
-    if len(values) != count or min(values) < 0 or not abs(sum(values) - 1) < 1e-6:
-        raise ValueError(f"{name} is {list(values)}; it must be {count} shares that add up to 1")
 
 
 def _exactly(shares: Sequence[float]) -> np.ndarray:
     """Shares that add up to 1 as exactly as NumPy asks for."""
     return np.asarray(shares) / np.sum(shares)
-
-
-def _check_range(name: str, values: Sequence[float], lowest: float, highest: float) -> None:
-    low, high = values
-    if not lowest <= low <= high <= highest or not np.isfinite(high):
-        limits = f"{lowest:g} to {highest:.4g}" if np.isfinite(highest) else f"at least {lowest:g}"
-        raise ValueError(f"{name} is ({low:g}, {high:g}); it must be two numbers of {limits}, the smaller first")
-
-
-def _check_around_one(name: str, values: Range) -> None:
-    low, high = values
-    if not 0 < low <= 1 <= high < np.inf:
-        raise ValueError(f"{name} is ({low:g}, {high:g}); it must be one of 0..1, then one from 1 on")
 
 
 @dataclass(frozen=True)
@@ -80,16 +56,16 @@ class StageSettings:
 
     def __post_init__(self) -> None:
         for name in ("blur_probability", "sinc_probability", "gaussian_probability", "gray_probability"):
-            _check_probability(name, getattr(self, name))
-        _check_probabilities("resize_probabilities", self.resize_probabilities, 3)
+            check_probability(name, getattr(self, name))
+        check_probabilities("resize_probabilities", self.resize_probabilities, 3)
         for name, lowest, highest in (
             ("sigma", 0.01, np.inf),
             ("gaussian_sigma", 0, np.inf),
             ("poisson_scale", 0, np.inf),
             ("jpeg_quality", 1, 100),
         ):
-            _check_range(name, getattr(self, name), lowest, highest)
-        _check_around_one("resize_range", self.resize_range)
+            check_range(name, getattr(self, name), lowest, highest)
+        check_around_one("resize_range", self.resize_range)
 
 
 @dataclass(frozen=True)
@@ -127,13 +103,13 @@ class DegradationSettings:
             size not in range(3, 64, 2) for size in self.kernel_sizes
         ):  # a crop is 32 or more
             raise ValueError(f"kernel_sizes is {list(self.kernel_sizes)}; it must hold odd numbers of 3 to 63")
-        _check_probabilities("shape_probabilities", self.shape_probabilities, len(SHAPES))
+        check_probabilities("shape_probabilities", self.shape_probabilities, len(SHAPES))
         for name in ("beta_generalized", "beta_plateau"):
-            _check_around_one(name, getattr(self, name))
+            check_around_one(name, getattr(self, name))
         for name in ("sinc_cutoff_small", "sinc_cutoff_large", "final_sinc_cutoff"):
-            _check_range(name, getattr(self, name), 0.01, np.pi)
+            check_range(name, getattr(self, name), 0.01, np.pi)
         for name in ("final_sinc_probability", "final_jpeg_last"):
-            _check_probability(name, getattr(self, name))
+            check_probability(name, getattr(self, name))
 
 
 def filter2d(picture: torch.Tensor, kernel: np.ndarray) -> torch.Tensor:
@@ -192,7 +168,7 @@ def poisson(mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return numbers
 
 
-def _interpolate(picture: torch.Tensor, size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
+def interpolate(picture: torch.Tensor, size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
     """One of area, bilinear and bicubic, without antialiasing (as OpenCV resizes, and so the original process)."""
     mode = ("area", "bilinear", "bicubic")[rng.integers(3)]
     if mode == "area":
@@ -239,18 +215,18 @@ def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.rand
     first = settings.first
     out = filter2d(picture, _blur_kernel(first, settings, rng)) if rng.random() < first.blur_probability else picture
     factor = _resize_factor(first, rng)
-    out = _interpolate(out, (max(8, int(height * factor)), max(8, int(width * factor))), rng)
+    out = interpolate(out, (max(8, int(height * factor)), max(8, int(width * factor))), rng)
     out = jpeg(_noise(out, first, rng), int(rng.integers(*first.jpeg_quality, endpoint=True)))
 
     second = settings.second
     if rng.random() < second.blur_probability and min(out.shape[1:]) > max(settings.kernel_sizes):
         out = filter2d(out, _blur_kernel(second, settings, rng))
     factor = _resize_factor(second, rng)
-    out = _interpolate(out, (max(8, int(small[0] * factor)), max(8, int(small[1] * factor))), rng)
+    out = interpolate(out, (max(8, int(small[0] * factor)), max(8, int(small[1] * factor))), rng)
     out = _noise(out, second, rng)
 
     def shrink(x: torch.Tensor) -> torch.Tensor:
-        x = _interpolate(x, small, rng)
+        x = interpolate(x, small, rng)
         if rng.random() >= settings.final_sinc_probability or min(small) <= max(settings.kernel_sizes) // 2:
             return x
         return filter2d(

@@ -6,15 +6,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, two_order
+from addsr.data.mild import MildSettings, mild
 from addsr.data.photos import Photos
 from addsr.errors import DataError
 from addsr.image.uint8 import from_uint8, to_uint8
 from addsr.runtime.complete_folder import complete_folder
 
-TWO_ORDER = "two-order"
+RANGES = {"two-order": DegradationSettings, "mild": MildSettings}  # cases that draw from ranges
 LONGEST_NAME = 255  # bytes
 _FOLDERS = ("hr", "lr")
 
@@ -24,7 +26,7 @@ def write_pairs(
     out: Path,
     *,
     case: str,
-    settings: DegradationSettings,
+    settings: DegradationSettings | MildSettings | None,
     crop: int | None,
     count: int,
     seed: int,
@@ -34,8 +36,8 @@ def write_pairs(
     Args:
         photos: sharp ones.
         out: gets `hr`, `lr` and `manifest.jsonl`, which must not be there yet, all at the end.
-        case: `two-order` or one of the paper's cases.
-        settings: of the two-order process.
+        case: `two-order`, `mild` or one of the paper's cases.
+        settings: the ranges of the first two; None for the others.
         crop: side of a random crop; None for the whole photo, trimmed to a multiple of the scale.
         count: pairs a photo.
         seed: of everything random.
@@ -46,8 +48,10 @@ def write_pairs(
     Raises:
         DataError: for an unknown case, where there are pairs already, or where every photo is damaged.
     """
-    if case not in (TWO_ORDER, *CASES):
-        raise DataError(f"unknown case {case!r}; there are {', '.join((TWO_ORDER, *CASES))}")
+    if case not in (*RANGES, *CASES):
+        raise DataError(f"unknown case {case!r}; there are {', '.join((*RANGES, *CASES))}")
+    if not isinstance(settings, RANGES.get(case, type(None))):
+        raise TypeError(f"settings of {case} are {type(settings).__name__}")
     if (out / "manifest.jsonl").exists() or any(list((out / name).glob("*")) for name in _FOLDERS):
         raise DataError(f"{out}: holds pairs already; take another folder")
     for name in _FOLDERS:
@@ -55,7 +59,6 @@ def write_pairs(
             (out / name).rmdir()  # empty, as seen above
     # half of a set would train without a word
     with complete_folder(out / "hr") as hr_folder, complete_folder(out / "lr") as lr_folder:
-        numbers = asdict(settings) if case == TWO_ORDER else None
         rows = []
         for index, photo_name in enumerate(photos.names):
             try:
@@ -66,7 +69,7 @@ def write_pairs(
             for copy in range(count):
                 rng = np.random.default_rng([seed, index, copy])
                 hr = from_uint8(_cropped(photo, crop, rng))
-                lr = two_order(hr, settings, rng) if case == TWO_ORDER else fixed_case(hr, case, rng)
+                lr = _degraded(hr, case, settings, rng)
                 name = _file_name(f"{index:06d}_{copy}_", Path(photo_name).stem)
                 for folder, picture in ((hr_folder, hr), (lr_folder, lr)):
                     Image.fromarray(to_uint8(picture)).save(folder / name)
@@ -74,10 +77,19 @@ def write_pairs(
         if not rows:
             raise DataError(f"no usable photo: {len(photos.unreadable)} unreadable or damaged")
     part = out / ".manifest.jsonl.part"
+    numbers = None if settings is None else asdict(settings)
     head = {"case": case, "seed": seed, "crop": crop, "degradation": numbers}
     part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))
     part.replace(out / "manifest.jsonl")
     return len(rows)
+
+
+def _degraded(
+    hr: torch.Tensor, case: str, settings: DegradationSettings | MildSettings | None, rng: np.random.Generator
+) -> torch.Tensor:
+    if isinstance(settings, DegradationSettings):
+        return two_order(hr, settings, rng)
+    return fixed_case(hr, case, rng) if settings is None else mild(hr, settings, rng)
 
 
 def _file_name(number: str, stem: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, two_order
+from addsr.data.mild import MildSettings, mild
 from addsr.data.photos import DamagedPhotoError, Photos
 from addsr.errors import DataError
 from addsr.image.resize import resize
@@ -26,10 +27,12 @@ class PairSettings:
         crop: side of the HR crop in pixels.
         min_contrast, redraws: crops of a smaller standard deviation (in [0, 1]) are drawn anew, up to so many times.
         holdout: every n-th photo is kept from training, for choosing checkpoints.
-        fixed_cases: share of the pairs degraded by the paper's four cases instead of the two-order process.
+        fixed_cases, mild: shares of the pairs degraded by the paper's four cases, and mildly, as a good camera's photos are;
+            the others go through the two-order process.
         real: share of the pairs taken from real LR/HR pairs, where there are some; all of them where there is nothing else.
         memory: megabytes of decoded photos that each worker process keeps, shared out among photos and real pairs.
         degradation: the two-order process.
+        mild_degradation: see `addsr.data.mild`.
     """
 
     crop: int = 160
@@ -37,9 +40,11 @@ class PairSettings:
     redraws: int = 3
     holdout: int = 36
     fixed_cases: float = 0.25
+    mild: float = 0.0
     real: float = 0.5
     memory: int = 2000
     degradation: DegradationSettings = field(default_factory=DegradationSettings)
+    mild_degradation: MildSettings = field(default_factory=MildSettings)
 
     def __post_init__(self) -> None:
         if self.crop < 32 or self.crop % 32:
@@ -47,9 +52,13 @@ class PairSettings:
         for name, least in (("holdout", 2), ("redraws", 0), ("memory", 0)):
             if getattr(self, name) < least:
                 raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("fixed_cases", "real"):
+        for name in ("fixed_cases", "mild", "real"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be 0 to 1")
+        if self.fixed_cases + self.mild > 1:
+            raise DataError(
+                f"pairs.fixed_cases and pairs.mild are {self.fixed_cases} and {self.mild}: more than all pairs"
+            )
 
 
 def chosen(count: int, holdout: int, held_out: bool) -> list[int]:
@@ -177,15 +186,20 @@ class Pairs(Dataset[dict[str, Any]]):
             prompt = ""
         else:
             hr, index, damaged = self._crop(rng)
-            if rng.random() < self.settings.fixed_cases:
-                lr = fixed_case(hr, CASES[rng.integers(len(CASES))], rng)
-            else:
-                lr = two_order(hr, self.settings.degradation, rng)
+            lr = self._degraded(hr, rng)
             assert self.photos is not None
             prompt = self.photos.caption(index)
         crop = self.settings.crop
         lr = resize(lr, (crop, crop)).clamp(0, 1)
         return {"hr": hr, "lr": lr, "place": count, "prompt": prompt, "damaged": "\n".join(damaged)}
+
+    def _degraded(self, hr: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        settings, draw = self.settings, rng.random()
+        if draw < settings.fixed_cases:
+            return fixed_case(hr, CASES[rng.integers(len(CASES))], rng)
+        if draw < settings.fixed_cases + settings.mild:
+            return mild(hr, settings.mild_degradation, rng)
+        return two_order(hr, settings.degradation, rng)
 
     def _real_crop(
         self, real: RealPairs, rng: np.random.Generator
