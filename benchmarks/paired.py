@@ -25,7 +25,7 @@ def restore(model: Model, picture: torch.Tensor, steps: int | None = None) -> to
     restorer, words = model.restorer, {}
     if model.text_encoder is not None:
         ids = torch.zeros(1, TEXT_TOKENS, dtype=torch.long)
-        names = ["prompt_embeds"] + ["negative_prompt_embeds"] * is_guided(restorer.guidance_scale)
+        names = ["prompt_embeds"] + ["negative_prompt_embeds"] * is_guided(restorer.defaults.guidance_scale)
         words = {name: model.text_encoder(ids)[0] for name in names}
     if (encoder := restorer.image_encoder) is not None:
         gray = torch.full((1, 3, ENCODER_SIDE, ENCODER_SIDE), 0.5, dtype=restorer.placement.dtype)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from addsr.diffusion.ancestral import sample_ancestral, spaced_timesteps
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod, schedule_from_config
+from addsr.diffusion.samplers.ancestral import AncestralSampler, spaced_timesteps
+from addsr.diffusion.schedule import Schedule, scaled_linear_alphas_cumprod, schedule_from_config
 from tests.tiny import SCHEDULE
 
 
@@ -17,7 +17,7 @@ def test_agrees_with_diffusers(prediction_type, spacing, steps):
     scheduler.set_timesteps(steps)
     assert scheduler.timesteps.tolist() == spaced_timesteps(steps, spacing)
 
-    def denoise(latents, timestep):
+    def denoise(latents, timestep, condition=None):
         return torch.tanh(latents * 0.7 + timestep / 1000)
 
     start = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -25,13 +25,16 @@ def test_agrees_with_diffusers(prediction_type, spacing, steps):
     for timestep in scheduler.timesteps:
         theirs = scheduler.step(denoise(theirs, int(timestep)), timestep, theirs, generator=generator).prev_sample
     drawn = torch.Generator().manual_seed(1)
-    ours = sample_ancestral(
+    schedule = Schedule(scaled_linear_alphas_cumprod(), prediction_type, spacing)
+    sampler = AncestralSampler()
+    ours = sampler.sample(
         denoise,
         start,
-        timesteps=spaced_timesteps(steps, spacing),
-        alphas_cumprod=scaled_linear_alphas_cumprod(),
+        start,
+        timesteps=sampler.timesteps(steps, schedule),
+        schedule=schedule,
         noise=lambda step: torch.randn(start.shape, generator=drawn, dtype=torch.float64),
-        prediction_type=prediction_type,
+        decode=torch.nn.Identity(),
     )
     # after the last step diffusers returns the posterior's mean at abar = 1, which is x0
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
@@ -57,7 +60,7 @@ def test_the_schedulers_offset_is_the_samplers():
 def test_restores_and_refuses(compact_pipeline):
     lr = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     restorer = compact_pipeline.restorer
-    restorer.sampler = "ancestral"
+    restorer.sampler = AncestralSampler()
     x0 = restorer(lr, num_inference_steps=5, seed=1)
     assert x0.shape == (2, 4, 8, 12)
     assert torch.equal(x0, restorer(lr, num_inference_steps=5, seed=1))

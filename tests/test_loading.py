@@ -23,7 +23,7 @@ def folder(compact_pipeline, tmp_path):
 
 def test_a_folder_loads_with_its_defaults(folder):
     upscaler = addsr.load(folder, device="cpu", precision="fp32")
-    assert upscaler.restorer.start_point == "noise"
+    assert upscaler.restorer.defaults.start_point == "noise"
     assert upscaler.sha256 == weights_sha256(locate(folder))
 
 

@@ -165,14 +165,22 @@ def test_seesr_and_its_turbo(release, tmp_path):
     shutil.copytree(release.parent, models)
     (models / "addsr").rename(models / "seesr")
     up = addsr.load(models / "seesr", **FAST)
-    assert (up.restorer.sampler, up.restorer.num_inference_steps, up.restorer.guidance_scale) == ("ancestral", 50, 5.5)
+    assert (
+        up.restorer.sampler.name,
+        up.restorer.defaults.num_inference_steps,
+        up.restorer.defaults.guidance_scale,
+    ) == (
+        "ancestral",
+        50,
+        5.5,
+    )
     assert up(photo(), steps=3).size == (96, 80)
     assert up(photo(200, 100), steps=2, compat="released").size == (800, 400)
     with pytest.raises(ModelError, match="needs SD-Turbo"):
         addsr.load(models / "seesr", beside=Beside(kind="seesr-turbo"), **FAST)
     write_base(models / "sd-turbo", AddSRUNet(**UNET | {"use_image_cross_attention": False}))
     turbo = addsr.load(models / "seesr", beside=Beside(kind="seesr-turbo"), **FAST)
-    assert (turbo.restorer.timesteps(), turbo.restorer.guidance_scale) == ([999, 499], 1.0)
+    assert (turbo.restorer.timesteps(), turbo.restorer.defaults.guidance_scale) == ([999, 499], 1.0)
     ours, theirs = (load_file(models / name / "unet" / WEIGHTS) for name in ("seesr", "sd-turbo"))
     state = turbo.restorer.unet.state_dict()
     assert torch.equal(state["conv_in.weight"], theirs["conv_in.weight"])
@@ -185,7 +193,7 @@ def test_seesr_and_its_turbo(release, tmp_path):
     converted = convert_model(locate(models / "seesr"), tmp_path / "converted")
     assert converted
     assert isinstance(SeeSRPipeline.from_pretrained(tmp_path / "converted"), AddSRPipeline)
-    assert addsr.load(tmp_path / "converted", **FAST).restorer.sampler == "ancestral"
+    assert addsr.load(tmp_path / "converted", **FAST).restorer.sampler.name == "ancestral"
 
 
 def test_older_names_of_the_autoencoder(copy, up):
@@ -524,16 +532,16 @@ def test_the_hash_covers_every_part(copy):
 
 
 def test_seesr_is_known_by_what_the_user_or_the_cache_calls_it(release, tmp_path):
-    assert locate(release).sampler == "addsr"
-    assert locate(release, name="someone/SEESR").sampler == "addsr"  # the folder's own name says otherwise
+    assert locate(release).sampler.name == "addsr"
+    assert locate(release, name="someone/SEESR").sampler.name == "addsr"  # the folder's own name says otherwise
     snapshot = tmp_path / "models--someone--SEESR" / "snapshots" / "abc"
     shutil.copytree(release, snapshot)
     parts = {"base": release.parent / "stable-diffusion-2-base", "dape": release.parent / "DAPE.pth"}
     beside = Beside(ram=release.parent / "ram_swin_large_14m.pth", **parts)
-    assert locate(snapshot, beside).sampler == "ancestral"
+    assert locate(snapshot, beside).sampler.name == "ancestral"
     inside = tmp_path / "seesr" / "checkpoint"  # what a folder above is called says nothing
     shutil.copytree(release, inside)
-    assert locate(inside, beside, name=str(inside)).sampler == "addsr"
+    assert locate(inside, beside, name=str(inside)).sampler.name == "addsr"
 
 
 def test_steps_and_kinds_out_of_range(up, release):

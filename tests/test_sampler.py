@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from addsr.diffusion.sampler import refine_condition, sample
-from addsr.diffusion.schedule import add_noise, predict_x0, scaled_linear_alphas_cumprod, student_timesteps
+from addsr.diffusion.samplers.addsr import AddSRSampler, refine_condition
+from addsr.diffusion.schedule import Schedule, add_noise, predict_x0, scaled_linear_alphas_cumprod, student_timesteps
 
 ALPHAS = scaled_linear_alphas_cumprod()
 
@@ -15,14 +15,15 @@ def test_n_steps_run_n_times_at_the_students_timesteps(steps):
         seen.append(timestep)
         return latents
 
-    sample(
+    schedule = Schedule(ALPHAS)
+    AddSRSampler().sample(
         denoise,
-        lambda x0: x0 / 2 + 0.5,
         torch.zeros(1, 3, 2, 2),
         torch.zeros(1, 3, 2, 2),
-        timesteps=student_timesteps(steps),
-        alphas_cumprod=ALPHAS,
+        timesteps=AddSRSampler().timesteps(steps, schedule),
+        schedule=schedule,
         noise=lambda step: torch.zeros(1, 3, 2, 2),
+        decode=lambda x0: x0 / 2 + 0.5,
     )
     assert seen == [999, 749, 499, 249][:steps]
 
@@ -54,15 +55,14 @@ def test_the_condition_is_refined_from_the_second_step_on():
         conditions.append(condition)
         return torch.zeros_like(latents)  # x0 = 0 decodes to mid-grey
 
-    sample(
+    AddSRSampler().sample(
         denoise,
-        lambda x0: x0 / 2 + 0.5,
         torch.zeros(1, 3, 2, 2),
         lr,
         timesteps=(999, 749, 499),
-        alphas_cumprod=ALPHAS,
+        schedule=Schedule(ALPHAS, "sample"),
         noise=lambda step: torch.zeros(1, 3, 2, 2),
-        prediction_type="sample",
+        decode=lambda x0: x0 / 2 + 0.5,
         psr_weight=0.25,
     )
     assert conditions[0] is lr

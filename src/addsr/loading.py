@@ -28,6 +28,7 @@ from addsr.checkpoints.published import (
 from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.dial import Dial
 from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.samplers.d3sr import D3SRSampler
 from addsr.diffusion.schedule import schedule_from_config
 from addsr.errors import ModelError
 from addsr.prompts.describe import Describer
@@ -94,22 +95,19 @@ def load_restorer(files: ModelFiles, dtype: torch.dtype | None = torch.float32, 
         restorer = Restorer(
             _network(files, "unet", dtype),
             _network(files, "vae", dtype),
-            schedule.alphas_cumprod,
-            schedule.prediction_type,
+            schedule,
+            files.sampler,
+            files.defaults,
             controlnet=_network(files, "controlnet", dtype),
             image_encoder=_network(files, "image_encoder", dtype),
             fixed_prompt=_network(files, "fixed_prompt", dtype),
-            sampler=files.sampler,
-            timestep_spacing=schedule.timestep_spacing,
-            steps_offset=schedule.steps_offset,
-            **files.defaults,
         )
     except (ValueError, TypeError) as error:
         raise ModelError(f"{files.folder}: the model cannot be loaded ({first_line(error)})") from error
     if (lora := files.parts.get("lora")) is not None:
         merge_adapters(restorer.unet, lora)
         if (timestep := read_timestep(lora)) is not None:
-            restorer.one_step_timestep = timestep
+            restorer.sampler = D3SRSampler(timestep)
     return restorer
 
 
@@ -134,7 +132,7 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
 
     if part == "image_encoder" and "ram" in files.parts:
         return _released_tagger(files.folder, files.parts["ram"], files.parts["dape"], dtype)
-    if part == "fixed_prompt" and files.sampler == "d3sr" and "text_encoder" in files.parts:
+    if part == "fixed_prompt" and isinstance(files.sampler, D3SRSampler) and "text_encoder" in files.parts:
         return _empty_prompt(files, dtype)
     if part not in files.parts:
         return None
@@ -190,7 +188,7 @@ def load_describer(
     """
     from addsr.checkpoints.stable_diffusion import load_text_encoder, load_tokenizer
 
-    if "text_encoder" not in files.parts or files.sampler == "d3sr":
+    if "text_encoder" not in files.parts or isinstance(files.sampler, D3SRSampler):
         return None if restorer.image_encoder is None else Describer(restorer)
     from addsr.prompts.text import PromptEncoder
 

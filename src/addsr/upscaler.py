@@ -17,6 +17,7 @@ from addsr.dial import Dial
 from addsr.diffusion.defaults import misfit
 from addsr.diffusion.released import RELEASED_PSR_WEIGHT, RELEASED_TILES
 from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.samplers.sampler import Sampler
 from addsr.diffusion.tiled import Tiling, blend
 from addsr.errors import AddSRError, InputImageError
 from addsr.image.color import fix_color
@@ -83,7 +84,7 @@ class RestoreOptions:
         if self.compat not in COMPAT:
             raise AddSRError(f"compat is {self.compat!r}; it must be one of {', '.join(COMPAT)}")
 
-    def check(self, sampler: str, has_faithful: bool) -> None:
+    def check(self, sampler: Sampler, has_faithful: bool) -> None:
         """Whether a model can do it, of which the sampler is given, and whether it has faithful weights beside its own.
 
         Raises:
@@ -92,9 +93,9 @@ class RestoreOptions:
         """
         if self.fidelity and not has_faithful:
             raise AddSRError("fidelity cannot be chosen: the model has one set of weights only")
-        if self.psr_weight and sampler != "addsr":
+        if self.psr_weight and not sampler.refines:
             raise AddSRError("psr_weight has no effect: only AddSR's sampler refines its own prediction; leave it out")
-        if self.steps is not None and (must := misfit("num_inference_steps", self.steps, sampler)):
+        if self.steps is not None and (must := misfit("num_inference_steps", self.steps, sampler.name)):
             raise AddSRError(f"steps is {self.steps}; it must be {must}")
 
 
@@ -196,16 +197,16 @@ class Upscaler:
         """What the metadata of a result says."""
         if options.fidelity is not None:
             return self.at_fidelity(options.fidelity).made_by(replace(options, fidelity=None))
-        model = self.restorer
+        sampler, defaults = self.restorer.sampler, self.restorer.defaults
         return {
             "model": self.name,
             "sha256": self.sha256,
             "scale": options.scale,
-            "steps": options.steps or model.num_inference_steps,
+            "steps": options.steps or defaults.num_inference_steps,
             "seed": options.seed,
-            "color_fix": options.color_fix or model.color_fix,
-            **({"psr_weight": self.psr_weight(options)} if model.sampler == "addsr" else {}),
-            **({} if model.sampler == "d3sr" else {"start_point": options.start_point or model.start_point}),
+            "color_fix": options.color_fix or defaults.color_fix,
+            **({"psr_weight": self.psr_weight(options)} if sampler.refines else {}),
+            **({"start_point": options.start_point or defaults.start_point} if sampler.starts_from_noise else {}),
             **({} if self.dial is None else {"fidelity": self.fidelity}),
             **({} if self.describer is None else self._made_by_words(options)),
         }
@@ -229,12 +230,12 @@ class Upscaler:
         """
         if options.psr_weight is not None:
             return options.psr_weight
-        released = options.compat == "released" and self.restorer.sampler == "addsr" and not self.restorer.is_local
-        return RELEASED_PSR_WEIGHT if released else self.restorer.psr_weight * (1 - self.fidelity)
+        released = options.compat == "released" and self.restorer.sampler.refines and not self.restorer.is_local
+        return RELEASED_PSR_WEIGHT if released else self.restorer.defaults.psr_weight * (1 - self.fidelity)
 
     def guidance_scale(self, options: RestoreOptions) -> float:
         """Of a restoration."""
-        return self.restorer.guidance_scale if options.guidance_scale is None else options.guidance_scale
+        return self.restorer.defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
 
     @staticmethod
     def output_size(picture: Picture, scale: float) -> tuple[int, int]:
@@ -322,7 +323,7 @@ class Upscaler:
             if not released:  # what was padded must not count in the colours
                 condition, restored = (picture[:, :height, :width] for picture in (condition, restored))
                 restored = restored.contiguous()
-        kind = options.color_fix or self.restorer.color_fix
+        kind = options.color_fix or self.restorer.defaults.color_fix
         full = (restored.shape[1], restored.shape[2])
         exact = self.restorer.is_local or not released
         if not exact:
@@ -394,10 +395,9 @@ class Upscaler:
         factor = self.restorer.vae_scale_factor
         side = max(tile // factor, 1)
         whole = options.tile is None and tile == self.tile_sides(options)[0]
-        if self.restorer.sampler in RELEASED_TILES and options.compat == "released" and whole:
-            # as long as memory suffices
-            sampler, overlap = self.restorer.sampler, self.restorer.released_overlap
-            return Tiling(RELEASED_TILES[sampler], overlap, "gaussian")
+        sampler = self.restorer.sampler.name
+        if sampler in RELEASED_TILES and options.compat == "released" and whole:  # as long as memory suffices
+            return Tiling(RELEASED_TILES[sampler], self.restorer.defaults.released_overlap, "gaussian")
         coarsest = self.restorer.unet.downscale
         side = -(-side // coarsest) * coarsest
         return Tiling(side, min(OVERLAP // factor, side // 2) // coarsest * coarsest or side // 2)
@@ -425,7 +425,7 @@ class Upscaler:
             if description.prompt_embeds is not None:
                 run.words.update(recognised=description.tags, full_prompt=description.prompt)
         weight = self.psr_weight(options)
-        start_point = options.start_point or restorer.start_point
+        start_point = options.start_point or restorer.defaults.start_point
         total = restorer.tile_count(height, width, tiling, options.steps, weight, start_point)
         x0 = restorer(
             condition[None],

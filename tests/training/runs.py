@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from addsr.cli.app import app
 from addsr.data.pairs import Pairs, PairSettings
 from addsr.data.photos import Photos
+from addsr.diffusion.defaults import ModelDefaults
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.diffusion.schedule import Schedule, scaled_linear_alphas_cumprod
 from addsr.discriminators.patch import PatchDiscriminator
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.training.loop import Loop, LoopSettings, make_accelerator
@@ -31,7 +32,12 @@ EVERYTHING = {
 
 def tiny_restorer(seed: int = 0) -> Restorer:
     torch.manual_seed(seed)
-    return Restorer(tiny_unet(), tiny_vae(), scaled_linear_alphas_cumprod(), "sample", start_point="noise")
+    return Restorer(
+        tiny_unet(),
+        tiny_vae(),
+        Schedule(scaled_linear_alphas_cumprod(), "sample"),
+        defaults=ModelDefaults(start_point="noise"),
+    )
 
 
 def student_task(loss_network: Path, **settings: object) -> StudentTask:

@@ -270,7 +270,7 @@ def test_a_teacher_of_other_latents_is_refused(preset, folder, tmp_path):
 def test_a_student_without_refinement_is_not_refined(preset, folder, tmp_path):
     settings = ["--set", "task.psr=false", "--set", "defaults.psr_weight=0.5"]
     assert run("train", preset, "--data", folder, "--out", tmp_path / "run", *settings).exit_code == 0
-    assert addsr.load(tmp_path / "run" / "model").restorer.psr_weight == 0
+    assert addsr.load(tmp_path / "run" / "model").restorer.defaults.psr_weight == 0
 
 
 def test_train_makes_a_model_that_upscales(preset, folder, tmp_path):

@@ -12,8 +12,10 @@ import addsr
 from addsr.checkpoints.convert import convert_model
 from addsr.checkpoints.published import Beside, locate
 from addsr.data.draws import Draws
+from addsr.diffusion.defaults import ModelDefaults
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import add_noise, scaled_linear_alphas_cumprod
+from addsr.diffusion.samplers.d3sr import D3SRSampler
+from addsr.diffusion.schedule import Schedule, add_noise, scaled_linear_alphas_cumprod
 from addsr.discriminators.diffusion import DiffusionDiscriminator
 from addsr.errors import ModelError
 from addsr.losses.adversarial import bce_discriminator_loss, bce_generator_loss
@@ -126,7 +128,7 @@ def test_dists_and_edges_are_taken_in_float32_under_autocast(tmp_path):
 def test_the_perceptual_network_lies_where_the_run_computes(tmp_path):
     write_dists(tmp_path / "dists.safetensors")
     settings = D3SRSettings(perceptual="ea-dists", discriminator="none", lora_rank=0)
-    networks = Networks(Restorer(tiny_unet(), tiny_vae(), ALPHAS, sampler="d3sr"))
+    networks = Networks(Restorer(tiny_unet(), tiny_vae(), Schedule(ALPHAS), D3SRSampler()))
     sources = Sources((), dists=tmp_path / "dists.safetensors")
     task = build_task({}, settings, networks, sources, None, None, torch.device("meta"), resumed=False)
     assert {buffer.device.type for buffer in task.distance.buffers()} == {"meta"}
@@ -152,7 +154,9 @@ def test_the_discriminator_sees_noised_latents_only():
 
 def generator():
     torch.manual_seed(1)
-    return Restorer(tiny_unet(), tiny_vae(), ALPHAS, "sample", sampler="d3sr", num_inference_steps=1)
+    return Restorer(
+        tiny_unet(), tiny_vae(), Schedule(ALPHAS, "sample"), D3SRSampler(), ModelDefaults(num_inference_steps=1)
+    )
 
 
 def batch():
@@ -237,7 +241,7 @@ def test_sd_size_preset_from_stable_diffusion(many_photos, tmp_path):
     lora = load_file(out / "model" / "lora.safetensors")
     assert any("lora_B" in name and value.abs().sum() > 0 for name, value in lora.items())
     up = addsr.load(out / "model", device="cpu", precision="fp32")
-    assert (up.restorer.sampler, up.restorer.one_step_timestep) == ("d3sr", 399)
+    assert up.restorer.sampler == D3SRSampler(399)
     photo = Image.open(many_photos / "0.png").crop((0, 0, 20, 16))
     assert up(photo).size == (80, 64)
     check_adapters_are_the_model(base, out / "model", photo, tmp_path)
@@ -252,7 +256,7 @@ def check_adapters_are_the_model(base, model, photo, tmp_path):
     whole = np.asarray(addsr.load(model, device="cpu", precision="fp32")(photo), float)
     lora = model / "lora.safetensors"
     shared = addsr.load(base, device="cpu", precision="fp32", beside=Beside(lora=lora))
-    assert shared.restorer.one_step_timestep == 399
+    assert shared.restorer.sampler == D3SRSampler(399)
     assert np.abs(np.asarray(shared(photo), float) - whole).max() <= 2
     plain = addsr.load(model, device="cpu", precision="fp32")
     assert shared.sha256 != plain.sha256

@@ -37,7 +37,11 @@ def test_teacher_then_distillation_from_a_release(release, many_photos, tmp_path
     ViTModel(vit, add_pooling_layer=False).save_pretrained(tmp_path / "dino")
     student = tmp_path / "student"
     asked = addsr.load(tmp_path / "teacher" / "model", device="cpu", precision="fp32").restorer
-    assert (asked.sampler, asked.num_inference_steps, asked.guidance_scale) == ("ancestral", 50, 5.5)
+    assert (asked.sampler.name, asked.defaults.num_inference_steps, asked.defaults.guidance_scale) == (
+        "ancestral",
+        50,
+        5.5,
+    )
     start = tmp_path / "teacher" / "model"
     words = ("--data", many_photos, "--init", start, "--teacher", tmp_path / "teacher", "--dino", tmp_path / "dino")
     train_tiny("sd2-addsr", *words, "--out", student, **SHORT)
@@ -49,5 +53,13 @@ def test_teacher_then_distillation_from_a_release(release, many_photos, tmp_path
     assert unet
     assert all("image_attentions" in key for key in unet)
     up = addsr.load(student / "model", device="cpu", precision="fp32")
-    assert (up.restorer.sampler, up.restorer.num_inference_steps, up.restorer.guidance_scale) == ("addsr", 4, 1.0)
+    assert (
+        up.restorer.sampler.name,
+        up.restorer.defaults.num_inference_steps,
+        up.restorer.defaults.guidance_scale,
+    ) == (
+        "addsr",
+        4,
+        1.0,
+    )
     assert up(Image.open(many_photos / "0.png").crop((0, 0, 16, 16)), steps=1).size == (64, 64)

@@ -1,6 +1,7 @@
 """A model's parts, wherever they lie, as one folder that `addsr upscale --model` and the pipelines take."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -53,15 +54,17 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
             for name, path in faithful_files(files).items():
                 save_file(read_tensors(path, dtype), part / name / path.name)
             (part / HASHES).write_text(hash_list(part, file_sha256), encoding="utf-8", newline="\n")
-            (part / "MODEL_CARD.md").write_text(_card(files, restorer.sampler, precision), encoding="utf-8")
+            (part / "MODEL_CARD.md").write_text(_card(files, pipeline, precision), encoding="utf-8")
             settle_files(part)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{out}: cannot be written ({first_line(error)})") from error
     return {path.relative_to(out).as_posix(): path.stat().st_size for path in out.rglob("*") if path.is_file()}
 
 
-def _card(files: ModelFiles, sampler: str, precision: str) -> str:
-    name = {"addsr": "AddSR", "ancestral": "SeeSR", "d3sr": "D³SR"}[sampler]
+def _card(files: ModelFiles, pipeline: Any, precision: str) -> str:
+    name = {"addsr": "AddSR", "ancestral": "SeeSR", "d3sr": "D³SR"}[files.sampler.name]
+    numbers = {key: value for key, value in pipeline.config.items() if isinstance(value, int | float | str)}
+    defaults = ", ".join(f"{key} {value}" for key, value in numbers.items() if not key.startswith("_"))
     rows = "\n".join(f"| {part} | `{'/'.join(path.parts[-2:])}` |" for part, path in files.parts.items())
     kept = "their type kept" if precision == "keep" else f"as {precision}"
     return f"""---
@@ -77,7 +80,7 @@ The published weights, {kept}; adapters (DAPE's, D³SR's) are merged.
 |---|---|
 {rows}
 
-Defaults: {", ".join(f"{key} {value}" for key, value in files.defaults.items())}.
+Defaults: {defaults}.
 
 Licences are those of the parts: AddSR and SeeSR Apache-2.0, Stable Diffusion 2 CreativeML Open RAIL++-M (with its
 restrictions of use), RAM Apache-2.0. `sha256sum -c {HASHES}` checks the files.

@@ -3,26 +3,31 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from addsr.checkpoints.catalogue import cached_folders, read_catalogue
 from addsr.checkpoints.hub_cache import cached_snapshot
 from addsr.checkpoints.reading import read_json
-from addsr.diffusion.defaults import misfit
+from addsr.diffusion.defaults import ModelDefaults, misfit
+from addsr.diffusion.samplers.addsr import AddSRSampler
+from addsr.diffusion.samplers.ancestral import AncestralSampler
+from addsr.diffusion.samplers.d3sr import D3SRSampler
+from addsr.diffusion.samplers.sampler import Sampler
 from addsr.errors import ModelError
 
 KINDS = ("addsr", "seesr", "seesr-turbo")
-PIPELINES = {"AddSRPipeline": "addsr", "SeeSRPipeline": "ancestral", "D3SRPipeline": "d3sr"}  # and their samplers
+PIPELINES: dict[str, type[Sampler]] = {
+    "AddSRPipeline": AddSRSampler, "SeeSRPipeline": AncestralSampler, "D3SRPipeline": D3SRSampler,
+}  # fmt: skip
 RAM_FILES = ("ram_swin_large_14m.safetensors", "ram_swin_large_14m.pth")
 DAPE_FILES = ("DAPE.safetensors", "DAPE.pth")
 BASE_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base", "sd2-base", "sd2.1-base")  # names of neighbours
 
 # The released inference; of its two PSR weights the one that its command states, see docs/published.md
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "addsr": {"num_inference_steps": 4, "psr_weight": 0.5, "guidance_scale": 1.0},
-    "seesr": {"num_inference_steps": 50, "psr_weight": 0.0, "guidance_scale": 5.5},
-    "seesr-turbo": {"num_inference_steps": 2, "psr_weight": 0.0, "guidance_scale": 1.0, "released_overlap": 32},
+DEFAULTS = {
+    "addsr": ModelDefaults(num_inference_steps=4, psr_weight=0.5, guidance_scale=1.0),
+    "seesr": ModelDefaults(num_inference_steps=50, psr_weight=0.0, guidance_scale=5.5),
+    "seesr-turbo": ModelDefaults(num_inference_steps=2, psr_weight=0.0, guidance_scale=1.0, released_overlap=32),
 }
 
 
@@ -32,24 +37,19 @@ class ModelFiles:
 
     Attributes:
         folder: what the user named.
-        pipeline: `AddSRPipeline`, `SeeSRPipeline` or `D3SRPipeline`.
         parts: component -> folder with its config and weights; `ram` and `dape` are files.
-        overlay: a folder whose U-Net brings the representation attentions to that of `parts` (SeeSR-Turbo).
+        sampler: how its steps go.
         defaults: numbers that belong to the weights.
+        overlay: a folder whose U-Net brings the representation attentions to that of `parts` (SeeSR-Turbo).
         classes: class names by component, where model_index.json names them.
     """
 
     folder: Path
-    pipeline: str
     parts: dict[str, Path]
-    defaults: dict[str, Any]
+    sampler: Sampler
+    defaults: ModelDefaults
     overlay: Path | None = None
     classes: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def sampler(self) -> str:
-        """See Restorer."""
-        return PIPELINES[self.pipeline]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def is_sdxl(folder: Path) -> bool:
 def stable_diffusion_files(folder: Path) -> ModelFiles:
     """Stable Diffusion 2(.1)-base as D³SR's generator, before training or under adapters."""
     parts = {part: folder / part for part in (*BASE_PARTS, "unet")}
-    return ModelFiles(folder, "D3SRPipeline", parts, {"num_inference_steps": 1, "color_fix": "none"})
+    return ModelFiles(folder, parts, D3SRSampler(), ModelDefaults(num_inference_steps=1, color_fix="none"))
 
 
 def check_holds_model(folder: Path) -> None:
@@ -154,9 +154,8 @@ def locate(folder: Path, beside: Beside | None = None, name: str = "") -> ModelF
     parts = {"unet": (base if turbo else folder) / "unet", "controlnet": folder / "controlnet"}
     parts |= {part: base / part for part in BASE_PARTS}
     parts["ram"], parts["dape"] = locate_tagger(folder, beside)
-    pipeline = "AddSRPipeline" if kind == "addsr" else "SeeSRPipeline"
-    defaults = {"start_point": "lr", "color_fix": "adain", **DEFAULTS[kind]}
-    return ModelFiles(folder, pipeline, parts, defaults, folder / "unet" if turbo else None)
+    sampler = AddSRSampler() if kind == "addsr" else AncestralSampler()
+    return ModelFiles(folder, parts, sampler, DEFAULTS[kind], folder / "unet" if turbo else None)
 
 
 def _refuse_parts(folder: Path, beside: Beside) -> None:
@@ -209,18 +208,22 @@ def _own(folder: Path) -> ModelFiles:
             classes[part] = str(entry[1])
     if missing := [part for part in ("unet", "vae", "scheduler") if part not in classes]:
         raise ModelError(f"{folder}: model_index.json names no {missing[0]}")
+    kind = PIPELINES[pipeline]
     names: tuple[str, ...] = ("start_point", "psr_weight", "num_inference_steps", "color_fix")
-    if pipeline == "D3SRPipeline":
+    if kind is D3SRSampler:
         names = ("one_step_timestep", "color_fix")
     if absent := [name for name in names if name not in index]:
         raise ModelError(f"{folder}: model_index.json has no {absent[0]}")
     defaults = {name: index[name] for name in (*names, "guidance_scale", "released_overlap") if name in index}
     for name, value in defaults.items():
-        if must := misfit(name, value, PIPELINES[pipeline]):
+        if must := misfit(name, value, kind.name):
             raise ModelError(f"{folder}: {name} in model_index.json is {value!r}; it must be {must}")
-    if pipeline == "D3SRPipeline":
-        defaults["num_inference_steps"] = 1
-    return ModelFiles(folder, pipeline, {part: folder / part for part in classes}, defaults, classes=classes)
+    sampler = kind()
+    if kind is D3SRSampler:
+        sampler = D3SRSampler(index["one_step_timestep"])
+        defaults = {"num_inference_steps": 1, "color_fix": index["color_fix"]}
+    parts = {part: folder / part for part in classes}
+    return ModelFiles(folder, parts, sampler, ModelDefaults(**defaults), classes=classes)
 
 
 def _base(folder: Path, beside: Beside, turbo: bool) -> Path:

@@ -9,21 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from addsr.diffusion import one_step
-from addsr.diffusion.ancestral import sample_ancestral, spaced_timesteps
-from addsr.diffusion.defaults import misfit
+from addsr.diffusion.defaults import ModelDefaults, misfit
 from addsr.diffusion.guidance import guided, is_guided
 from addsr.diffusion.lockstep import InStep, coded_in_step
 from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
 from addsr.diffusion.released import RELEASED_AUTOENCODER
-from addsr.diffusion.sampler import StepCallback, sample
-from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, student_timesteps
+from addsr.diffusion.samplers.addsr import AddSRSampler
+from addsr.diffusion.samplers.sampler import FreshNoise, Sampler, StepCallback
+from addsr.diffusion.schedule import STUDENT_TIMESTEPS, Schedule, add_noise
 from addsr.diffusion.tiled import Tiling, blend, plan_tiles
 from addsr.image.normalize import ENCODER_SIDE, imagenet_normalized
 from addsr.models.autoencoder_passage import decoding, encoding, posterior_of
 from addsr.runtime.offload import Offload
-
-Noise = Callable[[int], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,55 +41,33 @@ class Restorer:
     Args:
         unet: AddSRUNet.
         vae: PixelShuffleAutoencoder or diffusers' AutoencoderKL.
-        alphas_cumprod: abar_t of the schedule, (1000,).
-        prediction_type: of the U-Net: `epsilon`, `v_prediction` or `sample`.
+        schedule: of its noise, with what the U-Net predicts.
+        sampler: how its steps go.
+        defaults: see there.
         controlnet: AddSRControlNet; None where the U-Net takes the condition picture itself.
         image_encoder: picture (N, 3, 384, 384), ImageNet-normalised -> tokens (N, L, D); None without them.
-        start_point: default; the first latents are noised `lr` latents (SeeSR's LRE) or pure `noise`.
-        psr_weight: default weight of prediction-based self-refinement.
-        num_inference_steps: default number of steps.
-        color_fix: default of the Upscaler, see `addsr.image.color`.
-        sampler: `addsr` (1 to 4 steps, each refining its condition), `ancestral` (SeeSR's DDPM, any number of steps) or
-            `d3sr` (one step from the latents of LR, at `one_step_timestep`).
-        guidance_scale: default of classifier-free guidance; 1 for none.
-        one_step_timestep: T_L of D³SR.
         fixed_prompt: FixedPrompt, the text embedding of a model that takes no words.
-        timestep_spacing, steps_offset: of the ancestral sampler's timesteps, see `addsr.diffusion.ancestral`.
-        released_overlap: latents that the tiles of the released inference share, for `--compat released`.
+
+    Raises:
+        ValueError: for a schedule that the sampler cannot take.
     """
 
     def __init__(
         self,
         unet: Any,
         vae: Any,
-        alphas_cumprod: torch.Tensor,
-        prediction_type: str = "epsilon",
+        schedule: Schedule,
+        sampler: Sampler | None = None,
+        defaults: ModelDefaults | None = None,
         *,
         controlnet: Any = None,
         image_encoder: nn.Module | None = None,
-        start_point: str = "lr",
-        psr_weight: float = 0.5,
-        num_inference_steps: int = 4,
-        color_fix: str = "adain",
-        sampler: str = "addsr",
-        guidance_scale: float = 1.0,
-        timestep_spacing: str = "leading",
-        steps_offset: int = 1,
-        released_overlap: int = 4,
-        one_step_timestep: int = one_step.TIMESTEP,
         fixed_prompt: nn.Module | None = None,
     ) -> None:
-        if must := misfit("sampler", sampler):
-            raise ValueError(f"sampler is {sampler!r}; it must be {must}")
-        if sampler == "ancestral":
-            spaced_timesteps(1, timestep_spacing)  # known now, not at the first picture
         self.unet, self.vae, self.controlnet, self.image_encoder = unet, vae, controlnet, image_encoder
-        self.alphas_cumprod, self.prediction_type = alphas_cumprod, prediction_type
-        self.start_point, self.psr_weight = start_point, psr_weight
-        self.num_inference_steps, self.color_fix = num_inference_steps, color_fix
-        self.sampler, self.guidance_scale, self.released_overlap = sampler, guidance_scale, released_overlap
-        self.timestep_spacing, self.steps_offset = timestep_spacing, steps_offset
-        self.one_step_timestep, self.fixed_prompt = one_step_timestep, fixed_prompt
+        self.fixed_prompt = fixed_prompt
+        self.schedule, self.sampler, self.defaults = schedule, sampler or AddSRSampler(), defaults or ModelDefaults()
+        self.sampler.timesteps(1, schedule)  # an impossible one is known now, not at the first picture
         self.offload = Offload()
 
     @property
@@ -157,7 +132,7 @@ class Restorer:
         start_point: str | None = None,
         seed: int = 0,
         positions: Sequence[tuple[int, int]] | None = None,
-        noise: Noise | None = None,
+        noise: FreshNoise | None = None,
         prompt_embeds: torch.Tensor | None = None,
         negative_prompt_embeds: torch.Tensor | None = None,
         image_encoder_hidden_states: torch.Tensor | None = None,
@@ -175,7 +150,7 @@ class Restorer:
             noise: overrides the seeded noise: called with the step (0 first latents, 1.. later, -1 the VAE's posterior).
             tiling: cut each evaluation of the networks into tiles; `lr` then stays where it is, and may be large.
             on_tile: called after each tile of each evaluation, see `tile_count`.
-            callback: see `addsr.diffusion.sampler.sample`.
+            callback: see Sampler.sample.
             (others): see AddSRPipeline; None stands for the model's default.
 
         Returns:
@@ -186,9 +161,10 @@ class Restorer:
         """
         # 1. Defaults that belong to the weights, and checks
         timesteps = self.timesteps(num_inference_steps)
-        psr_weight = self.psr_weight if psr_weight is None else psr_weight
-        start_point = self.start_point if start_point is None else start_point
-        guidance_scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        defaults = self.defaults
+        psr_weight = defaults.psr_weight if psr_weight is None else psr_weight
+        start_point = defaults.start_point if start_point is None else start_point
+        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
         self._check(lr, psr_weight, start_point, positions)
         if prompt_embeds is None and self.fixed_prompt is not None:
             prompt_embeds = self.fixed_prompt(len(lr))
@@ -215,22 +191,22 @@ class Restorer:
         def fresh_noise(step: int) -> torch.Tensor:
             return draw(step).to(self.placement)
 
-        if self.sampler == "d3sr":
-            latents = self.encode_latents(lr, None, tiling, on_tile)
-        else:
+        if self.sampler.starts_from_noise:
             latents = fresh_noise(0)
             if start_point == "lr":
                 encoded = self.encode_latents(lr, fresh_noise, tiling, on_tile)
-                latents = add_noise(encoded, latents, STUDENT_TIMESTEPS[0], self.alphas_cumprod)
+                latents = add_noise(encoded, latents, STUDENT_TIMESTEPS[0], self.schedule.alphas_cumprod)
+        else:
+            latents = self.encode_latents(lr, None, tiling, on_tile)
 
         # 4. Steps
         tiles = plan_tiles(*shape[1:], tiling, self.unet.downscale)
         tokens_of_lr: torch.Tensor | None = None
 
-        def denoise(latents: torch.Tensor, timestep: int, condition: torch.Tensor = lr) -> torch.Tensor:
+        def denoise(latents: torch.Tensor, timestep: int, condition: torch.Tensor) -> torch.Tensor:
             nonlocal tokens_of_lr
             tokens = first_tokens
-            if self.sampler == "addsr" and timestep != timesteps[0] and self.image_encoder is not None:
+            if self.sampler.refines and timestep != timesteps[0] and self.image_encoder is not None:
                 # the refined picture's representation: of the enlarged LR itself where nothing is mixed in
                 if condition is not lr:
                     tokens = self.encode_image(condition)
@@ -253,21 +229,20 @@ class Restorer:
 
             return blend(run, tiles)
 
-        schedule: dict[str, Any] = {
-            "alphas_cumprod": self.alphas_cumprod,
-            "prediction_type": self.prediction_type,
-            "callback": callback,
-        }
-        if self.sampler == "d3sr":
-            return one_step.restore_in_one_step(denoise, latents, timestep=timesteps[0], **schedule)
-        schedule |= {"timesteps": timesteps, "noise": fresh_noise}
-        if self.sampler == "ancestral":
-            return sample_ancestral(denoise, latents, **schedule)
-
         def decode(x0: torch.Tensor) -> torch.Tensor:
             return self.decode_latents(x0, tiling, on_tile, None if tiling is None else lr.device)
 
-        return sample(denoise, decode, latents, lr, psr_weight=psr_weight, **schedule)
+        return self.sampler.sample(
+            denoise,
+            latents,
+            lr,
+            timesteps=timesteps,
+            schedule=self.schedule,
+            noise=fresh_noise,
+            decode=decode,
+            psr_weight=psr_weight,
+            callback=callback,
+        )
 
     def timesteps(self, num_inference_steps: int | None = None) -> list[int]:
         """The timesteps of so many steps of the model's sampler; None stands for the model's default.
@@ -275,14 +250,8 @@ class Restorer:
         Raises:
             ValueError: if the sampler has none of so many.
         """
-        steps = self.num_inference_steps if num_inference_steps is None else num_inference_steps
-        if self.sampler == "d3sr":
-            if num_inference_steps not in (None, 1):
-                raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1")
-            return [self.one_step_timestep]
-        if self.sampler == "ancestral":
-            return spaced_timesteps(steps, self.timestep_spacing, self.steps_offset, len(self.alphas_cumprod))
-        return list(student_timesteps(steps))
+        steps = self.defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
+        return self.sampler.timesteps(steps, self.schedule)
 
     def runs(
         self,
@@ -296,8 +265,8 @@ class Restorer:
             ValueError: for a number of steps that the sampler does not have.
         """
         steps = len(self.timesteps(num_inference_steps))
-        refining = self.sampler == "addsr" and (self.psr_weight if psr_weight is None else psr_weight) > 0
-        from_lr = self.sampler == "d3sr" or (start_point or self.start_point) == "lr"
+        refining = self.sampler.refines and (self.defaults.psr_weight if psr_weight is None else psr_weight) > 0
+        from_lr = not self.sampler.starts_from_noise or (start_point or self.defaults.start_point) == "lr"
         return Runs(steps, int(from_lr), steps if refining else 1)
 
     def tile_count(
@@ -340,7 +309,7 @@ class Restorer:
             conditioning_scale: factor of the ControlNet's residuals.
 
         Returns:
-            The U-Net's prediction (N, C, H/f, W/f): see `prediction_type`.
+            The U-Net's prediction (N, C, H/f, W/f): see `Schedule.prediction_type`.
         """
         context = {
             "encoder_hidden_states": prompt_embeds,
@@ -383,7 +352,7 @@ class Restorer:
     def encode_latents(
         self,
         picture: torch.Tensor,
-        noise: Noise | None,
+        noise: FreshNoise | None,
         tiling: Tiling | None = None,
         on_tile: Callable[[], None] | None = None,
     ) -> torch.Tensor:
@@ -465,10 +434,10 @@ class Restorer:
         if tiling is None or not hasattr(self.vae, "post_quant_conv"):
             return None
         wanted = tiling.window == "gaussian" if tiling.in_step is None else tiling.in_step
-        return RELEASED_AUTOENCODER.get(self.sampler) if wanted else None
+        return RELEASED_AUTOENCODER.get(self.sampler.name) if wanted else None
 
     @staticmethod
-    def seeded_noise(seed: int, positions: Sequence[tuple[int, int]], shape: tuple[int, int, int]) -> Noise:
+    def seeded_noise(seed: int, positions: Sequence[tuple[int, int]], shape: tuple[int, int, int]) -> FreshNoise:
         """Noise that depends on seed, step and position only; `shape` is (C, H, W) of each picture's latents."""
         channels, height, width = shape
 

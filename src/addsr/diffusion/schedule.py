@@ -5,7 +5,8 @@ x_0 = (x_t - sqrt(1 - abar_t) epsilon) / sqrt(abar_t)                           
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -29,19 +30,20 @@ def scaled_linear_alphas_cumprod(
     return torch.cumprod(1 - betas, dim=0)
 
 
-class Schedule(NamedTuple):
-    """What a model's noise schedule says.
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A model's noise schedule, and how its steps are taken and its predictions read.
 
     Attributes:
         alphas_cumprod: abar_t for every t.
-        prediction_type: of the U-Net.
-        timestep_spacing, steps_offset: of multi-step sampling, see `addsr.diffusion.ancestral.spaced_timesteps`.
+        prediction_type: of the U-Net: `epsilon`, `v_prediction` or `sample`.
+        timestep_spacing, steps_offset: of multi-step sampling, see `addsr.diffusion.samplers.ancestral.spaced_timesteps`.
     """
 
     alphas_cumprod: torch.Tensor
-    prediction_type: str
-    timestep_spacing: str
-    steps_offset: int
+    prediction_type: str = "epsilon"
+    timestep_spacing: str = "leading"
+    steps_offset: int = 1
 
 
 def schedule_from_config(config: Mapping[str, Any]) -> Schedule:

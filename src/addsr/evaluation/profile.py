@@ -9,9 +9,13 @@ from typing import Any
 import torch
 
 from addsr.bundled import bundled_models
+from addsr.diffusion.defaults import ModelDefaults
 from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.diffusion.samplers.addsr import AddSRSampler
+from addsr.diffusion.samplers.ancestral import AncestralSampler
+from addsr.diffusion.samplers.d3sr import D3SRSampler
+from addsr.diffusion.schedule import Schedule, scaled_linear_alphas_cumprod
 from addsr.errors import AddSRError
 from addsr.evaluation.stages import Model, evaluations
 from addsr.runtime.cost import measure
@@ -139,7 +143,7 @@ def profile(
     )
     result.precision = str(dtype).removeprefix("torch.")
     result.weight_bytes = sum(p.nbytes for own in weights.values() for p in own)
-    guided = is_guided(restorer.guidance_scale)
+    guided = is_guided(restorer.defaults.guidance_scale)
     for stage, evaluation in evaluations(bare, size, size, runs, guided, torch.device("meta")).items():
         cost = measure(evaluation.run)
         result.stages[stage] = Stage(evaluation.runs, cost.macs, cost.attention_macs, cost.peak_bytes)
@@ -187,7 +191,7 @@ def configured(name: str) -> Model:
     from addsr.models.tagger import Tagger
     from addsr.models.unet import AddSRUNet
 
-    alphas_cumprod = scaled_linear_alphas_cumprod()
+    schedule = Schedule(scaled_linear_alphas_cumprod())
     if name == "d3sr":
         with torch.device("meta"):
             unet = AddSRUNet(use_image_cross_attention=False).eval()
@@ -195,9 +199,9 @@ def configured(name: str) -> Model:
                 Restorer(
                     unet,
                     autoencoder(),
-                    alphas_cumprod,
-                    sampler="d3sr",
-                    num_inference_steps=1,
+                    schedule,
+                    D3SRSampler(),
+                    ModelDefaults(num_inference_steps=1),
                     fixed_prompt=FixedPrompt(),
                 )
             )
@@ -205,11 +209,11 @@ def configured(name: str) -> Model:
         restorer = Restorer(
             AddSRUNet().eval(),
             autoencoder(),
-            alphas_cumprod,
+            schedule,
+            AddSRSampler() if name == "addsr" else AncestralSampler(),
+            DEFAULTS[name],
             controlnet=AddSRControlNet().eval(),
             image_encoder=Tagger().eval(),
-            sampler="addsr" if name == "addsr" else "ancestral",
-            **DEFAULTS[name],
         )
         return Model(restorer, text_encoder())
 

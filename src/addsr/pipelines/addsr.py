@@ -1,13 +1,18 @@
 """AddSR as a diffusers pipeline, for the compact and the SD-2-size model alike."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
 
+from addsr.diffusion.defaults import ModelDefaults
 from addsr.diffusion.guidance import is_guided
-from addsr.diffusion.restorer import Noise, Restorer
+from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.samplers.addsr import AddSRSampler
+from addsr.diffusion.samplers.sampler import FreshNoise, Sampler
+from addsr.diffusion.schedule import Schedule
 from addsr.diffusion.tiled import Tiling
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.controlnet import AddSRControlNet
@@ -33,13 +38,13 @@ class AddSRPipeline(DiffusionPipeline):
         text_encoder, tokenizer: CLIP; None for a model without text cross-attention.
         image_encoder: picture (N, 3, 384, 384), ImageNet-normalised -> tokens (N, L, D); None without them.
         start_point, psr_weight, num_inference_steps, color_fix, guidance_scale, released_overlap: defaults that belong to
-            the weights, see Restorer.
+            the weights, see `addsr.diffusion.defaults.ModelDefaults`.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->controlnet->unet->vae"
     _optional_components = ["controlnet", "text_encoder", "tokenizer", "image_encoder"]  # noqa: RUF012 (diffusers' API)
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
-    sampler = "addsr"  # see Restorer
+    sampler: ClassVar[Sampler] = AddSRSampler()
 
     def __init__(
         self,
@@ -79,22 +84,21 @@ class AddSRPipeline(DiffusionPipeline):
     @property
     def restorer(self) -> Restorer:
         """The same networks without diffusers' interface."""
+        scheduler = self.scheduler
+        schedule = Schedule(
+            scheduler.alphas_cumprod,
+            scheduler.config.prediction_type,
+            scheduler.config.get("timestep_spacing") or "leading",
+            scheduler.config.get("steps_offset", 0),
+        )
         restorer = Restorer(
             self.unet,
             self.vae,
-            self.scheduler.alphas_cumprod,
-            self.scheduler.config.prediction_type,
+            schedule,
+            self.sampler,
+            ModelDefaults(**{field.name: self.config[field.name] for field in fields(ModelDefaults)}),
             controlnet=self.controlnet,
             image_encoder=self.image_encoder,
-            start_point=self.config["start_point"],
-            psr_weight=self.config["psr_weight"],
-            num_inference_steps=self.config["num_inference_steps"],
-            color_fix=self.config["color_fix"],
-            sampler=self.sampler,
-            guidance_scale=self.config["guidance_scale"],
-            timestep_spacing=self.scheduler.config.get("timestep_spacing") or "leading",
-            steps_offset=self.scheduler.config.get("steps_offset", 0),
-            released_overlap=self.config["released_overlap"],
         )
         restorer.offload = Offload(device=self._execution_device)  # where diffusers' offloading computes
         return restorer
@@ -113,7 +117,7 @@ class AddSRPipeline(DiffusionPipeline):
         start_point: str | None = None,
         seed: int = 0,
         positions: Sequence[tuple[int, int]] | None = None,
-        noise: Noise | None = None,
+        noise: FreshNoise | None = None,
         tiling: Tiling | None = None,
         prompt_embeds: torch.Tensor | None = None,
         negative_prompt_embeds: torch.Tensor | None = None,
@@ -160,7 +164,7 @@ class AddSRPipeline(DiffusionPipeline):
 
         # 2. Text (N, 77, D)
         restorer = self.restorer
-        scale = restorer.guidance_scale if guidance_scale is None else guidance_scale
+        scale = restorer.defaults.guidance_scale if guidance_scale is None else guidance_scale
         if prompt_embeds is None and self.text_encoder is not None:
             prompt_embeds = self.encode_prompt(prompt or "", len(lr))
         if negative_prompt_embeds is None and self.text_encoder is not None and is_guided(scale):

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 
-from addsr.diffusion.one_step import TIMESTEP
+from addsr.diffusion.defaults import ModelDefaults
 from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.samplers.d3sr import TIMESTEP, D3SRSampler
+from addsr.diffusion.schedule import Schedule
 from addsr.diffusion.tiled import Tiling
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.fixed_prompt import FixedPrompt
@@ -31,7 +33,6 @@ class D3SRPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "fixed_prompt->unet->vae"
     _optional_components = ["fixed_prompt"]  # noqa: RUF012 (diffusers' API)
-    sampler = "d3sr"
 
     def __init__(
         self,
@@ -52,12 +53,9 @@ class D3SRPipeline(DiffusionPipeline):
         restorer = Restorer(
             self.unet,
             self.vae,
-            self.scheduler.alphas_cumprod,
-            self.scheduler.config.prediction_type,
-            num_inference_steps=1,
-            color_fix=self.config["color_fix"],
-            sampler=self.sampler,
-            one_step_timestep=self.config["one_step_timestep"],
+            Schedule(self.scheduler.alphas_cumprod, self.scheduler.config.prediction_type),
+            D3SRSampler(self.config["one_step_timestep"]),
+            ModelDefaults(num_inference_steps=1, color_fix=self.config["color_fix"]),
             fixed_prompt=self.fixed_prompt,
         )
         restorer.offload = Offload(device=self._execution_device)  # where diffusers' offloading computes
@@ -93,7 +91,7 @@ class D3SRPipeline(DiffusionPipeline):
         def after_step(step: int, x0: torch.Tensor) -> torch.Tensor | None:
             if callback_on_step_end is None:
                 return None
-            return callback_on_step_end(self, step, restorer.one_step_timestep, {"latents": x0}).get("latents")
+            return callback_on_step_end(self, step, restorer.timesteps()[0], {"latents": x0}).get("latents")
 
         x0 = restorer(lr, tiling=tiling, callback=after_step)
         decoded = x0 if output_type == "latent" else restorer.decode_latents(x0, tiling)

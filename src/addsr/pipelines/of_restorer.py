@@ -1,12 +1,15 @@
 """From loaded networks back to diffusers' pipeline, which knows how to be saved."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 
 from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.samplers.ancestral import AncestralSampler
+from addsr.diffusion.samplers.d3sr import D3SRSampler
 from addsr.pipelines.addsr import AddSRPipeline
 from addsr.pipelines.d3sr import D3SRPipeline
 from addsr.pipelines.seesr import SeeSRPipeline
@@ -23,26 +26,21 @@ def pipeline_of(
         text_encoder, tokenizer: where the model takes words.
     """
     networks = {"unet": restorer.unet, "vae": restorer.vae, "scheduler": scheduler}
-    if restorer.sampler == "d3sr":
+    if isinstance(restorer.sampler, D3SRSampler):
         return D3SRPipeline(
             **networks,
             fixed_prompt=restorer.fixed_prompt,  # pyright: ignore[reportArgumentType]
-            one_step_timestep=restorer.one_step_timestep,
-            color_fix=restorer.color_fix,
+            one_step_timestep=restorer.sampler.one_step_timestep,
+            color_fix=restorer.defaults.color_fix,
         )
-    pipeline_class = {"addsr": AddSRPipeline, "ancestral": SeeSRPipeline}[restorer.sampler]
+    pipeline_class = SeeSRPipeline if isinstance(restorer.sampler, AncestralSampler) else AddSRPipeline
     return pipeline_class(
         **networks,
         controlnet=restorer.controlnet,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         image_encoder=restorer.image_encoder,  # pyright: ignore[reportArgumentType]
-        start_point=restorer.start_point,
-        psr_weight=restorer.psr_weight,
-        num_inference_steps=restorer.num_inference_steps,
-        color_fix=restorer.color_fix,
-        guidance_scale=restorer.guidance_scale,
-        released_overlap=restorer.released_overlap,
+        **asdict(restorer.defaults),
     )
 
 

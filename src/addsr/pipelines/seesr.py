@@ -1,7 +1,9 @@
 """SeeSR (Wu et al., CVPR 2024) as a diffusers pipeline: the same networks as AddSR, many ancestral steps, guidance."""
 
-from typing import Any
+from typing import Any, ClassVar
 
+from addsr.diffusion.samplers.ancestral import AncestralSampler
+from addsr.diffusion.samplers.sampler import Sampler
 from addsr.pipelines.addsr import AddSRPipeline
 
 
@@ -12,7 +14,7 @@ class SeeSRPipeline(AddSRPipeline):
     The arguments are AddSRPipeline's; `psr_weight` has no effect, as the condition stays the LR picture.
     """
 
-    sampler = "ancestral"
+    sampler: ClassVar[Sampler] = AncestralSampler()
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class Describer:
         tags = None
         if options.tags and tagger is not None and hasattr(tagger, "tags"):
             tags = tagger.tags(tokens)[0]
-        added = ADDED_PROMPTS[self.restorer.sampler] if options.added_prompt is None else options.added_prompt
+        added = ADDED_PROMPTS[self.restorer.sampler.name] if options.added_prompt is None else options.added_prompt
         prompt = compose_prompt(tags, options.prompt, added)
         self.restorer.offload.use("text_encoder")
         negative = None

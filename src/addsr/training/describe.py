@@ -62,10 +62,13 @@ def _lines(name: str, settings: Any) -> Iterator[str]:
 
 
 def attribute_docs(kind: type) -> dict[str, str]:
-    """What a docstring's section `Attributes:` says of each name; names that share an entry share its text."""
+    """What the section `Attributes:` of its docstring, and of those that it inherits from, says of each name; names that
+    share an entry share its text.
+    """
     meanings: dict[str, str] = {}
     names: list[str] = []
-    for line in (inspect.getdoc(kind) or "").partition("Attributes:\n")[2].splitlines():
+    docs = [inspect.cleandoc(one.__doc__) for one in reversed(kind.__mro__) if is_dataclass(one) and one.__doc__]
+    for line in "\n".join(doc.partition("Attributes:\n")[2] for doc in docs).splitlines():
         if entry := _ENTRY.match(line):
             names = entry[1].split(", ")
             meanings |= dict.fromkeys(names, entry[2])

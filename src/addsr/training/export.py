@@ -44,7 +44,7 @@ def _write_model(networks: Networks, part: Path, faithful: Networks | None) -> N
 
     restorer, words = networks.restorer, networks.encode_prompt
     if has_lora(restorer.unet):  # small enough to share, and merged into the model
-        save_lora(restorer.unet, part / "lora.safetensors", restorer.one_step_timestep)
+        save_lora(restorer.unet, part / "lora.safetensors", restorer.timesteps(1)[0])
         merge_lora_layers(restorer.unet)
     parts = {name: getattr(restorer, name) for name in NETWORKS if getattr(restorer, name) is not None}
     for name, network in parts.items():
@@ -52,7 +52,7 @@ def _write_model(networks: Networks, part: Path, faithful: Networks | None) -> N
         if faithful is not None:
             _save_faithful(network, getattr(faithful.restorer, name), part / name)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-    kept = {name: getattr(restorer, name) for name in ("prediction_type", "timestep_spacing", "steps_offset")}
+    kept = {name: getattr(restorer.schedule, name) for name in ("prediction_type", "timestep_spacing", "steps_offset")}
     scheduler = DDPMScheduler.from_config(betas | kept)
     text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
     save_pipeline(pipeline_of(restorer, scheduler, text_encoder, tokenizer), part)

@@ -12,7 +12,7 @@ from addsr.checkpoints.published import is_sdxl
 from addsr.checkpoints.reading import read_json
 from addsr.checkpoints.stable_diffusion import load_sdxl_encoder, load_vae
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import schedule_from_config
+from addsr.diffusion.schedule import Schedule, schedule_from_config
 from addsr.errors import ModelError, TrainingError
 from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.latent_map import fit_latent_map
@@ -27,13 +27,13 @@ class Judge:
     Attributes:
         encoder: down and mid blocks.
         vae: the autoencoder whose latents it knows.
-        alphas_cumprod: of its schedule.
+        schedule: of its noise.
         prompt_embeds: (1, L, D), the empty prompt; None where it takes no text, or none is zeros.
     """
 
     encoder: DiffusionEncoder | SDXLEncoder
     vae: Any
-    alphas_cumprod: torch.Tensor
+    schedule: Schedule
     prompt_embeds: torch.Tensor | None = None
 
     @property
@@ -57,13 +57,13 @@ def judge_from(source: str) -> Judge:
             raise ModelError(f"{folder}: {error}") from error
         encoder = load_sdxl_encoder(folder / "unet", torch.float32)
         vae = load_vae(folder / "vae", torch.float32)
-        return Judge(encoder, vae.requires_grad_(False), schedule.alphas_cumprod)
+        return Judge(encoder, vae.requires_grad_(False), schedule)
     model = networks_from(source).restorer
     prompt = model.fixed_prompt
     embeds = None if prompt is None else prompt(1).detach().clone()
     if embeds is None and model.unet.config["cross_attention_dim"] is not None:
         raise TrainingError(f"{source}: attends to text and brings no embedding; take Stable Diffusion's own folder")
-    return Judge(DiffusionEncoder.from_unet(model.unet), model.vae, model.alphas_cumprod, embeds)
+    return Judge(DiffusionEncoder.from_unet(model.unet), model.vae, model.schedule, embeds)
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def latent_map_between(generator: Restorer, judge: Judge, crops: Iterable[torch.
     if same_autoencoder(generator.vae, judge.vae):
         return None
     device = generator.placement.device
-    other = Restorer(generator.unet, nn.Module.to(judge.vae, device), judge.alphas_cumprod)
+    other = Restorer(generator.unet, nn.Module.to(judge.vae, device), judge.schedule)
     if other.vae_scale_factor != generator.vae_scale_factor:
         sizes = f"{other.vae_scale_factor} pixels a latent instead of {generator.vae_scale_factor}"
         raise TrainingError(f"{name}: cannot judge this generator's latents: it has {sizes}")

@@ -1,7 +1,7 @@
 """Where a run's networks come from: a preset's tables, a model, or an earlier run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import has_faithful
 from addsr.checkpoints.hub_cache import local_folder
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
-from addsr.diffusion.defaults import misfit
+from addsr.diffusion.defaults import ModelDefaults, misfit
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.schedule import scaled_linear_alphas_cumprod
+from addsr.diffusion.samplers.addsr import AddSRSampler
+from addsr.diffusion.samplers.by_name import sampler_named
+from addsr.diffusion.samplers.d3sr import TIMESTEP, D3SRSampler
+from addsr.diffusion.schedule import Schedule, scaled_linear_alphas_cumprod
 from addsr.errors import TrainingError
 from addsr.loading import find_model, load_describer, load_restorer
 from addsr.models.adapters import ALPHA, add_lora, merge_lora_layers
@@ -69,7 +72,7 @@ def fresh_networks(config: dict[str, Any]) -> Networks:
     except _UNBUILDABLE as error:
         raise TrainingError(f"the networks cannot be built from the preset: {first_line(error)}") from error
     _check_channels(unet, vae)
-    restorer = Restorer(unet, vae, scaled_linear_alphas_cumprod(), "sample", controlnet=controlnet)
+    restorer = Restorer(unet, vae, Schedule(scaled_linear_alphas_cumprod(), "sample"), controlnet=controlnet)
     return Networks(_ready(with_defaults(restorer, config)))
 
 
@@ -104,7 +107,7 @@ def networks_at_start(config: dict[str, Any]) -> Networks:
     if tables := [name for name in ("vae", "controlnet") if name in config]:
         raise TrainingError(f"table [{tables[0]}] has no effect, as the networks are those of {start}")
     networks = networks_from(start)
-    if not torch.allclose(networks.restorer.alphas_cumprod, scaled_linear_alphas_cumprod(), rtol=1e-5):
+    if not torch.allclose(networks.restorer.schedule.alphas_cumprod, scaled_linear_alphas_cumprod(), rtol=1e-5):
         raise TrainingError(
             f"{start}: its noise schedule is not Stable Diffusion's, with which trained models are saved"
         )
@@ -138,34 +141,42 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class DefaultSettings:
-    """The table `defaults`: how the model that a run leaves is asked unless one says otherwise. See Restorer.
+class DefaultSettings(ModelDefaults):
+    """The table `defaults`: how the model that a run leaves is asked unless one says otherwise.
 
     Attributes:
         prediction_type: what the U-Net predicts: `epsilon`, `v_prediction` or `sample`.
-        start_point: the first latents are noised ones of LR (`lr`) or noise (`noise`).
-        psr_weight: weight of the last prediction in the condition from the second step on, 0 to 1.
-        num_inference_steps: steps.
-        color_fix: `adain`, `wavelet` or `none`.
         sampler: `addsr`, `ancestral` (SeeSR, teachers) or `d3sr`.
         one_step_timestep: T_L of D³SR's step.
-        guidance_scale: of classifier-free guidance, where there is text; 1 for none.
     """
 
-    prediction_type: str
-    start_point: str
-    psr_weight: float
-    num_inference_steps: int
-    color_fix: str
-    sampler: str
-    one_step_timestep: int
-    guidance_scale: float
+    prediction_type: str = "epsilon"
+    sampler: str = AddSRSampler.name
+    one_step_timestep: int = TIMESTEP
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if must := misfit(field.name, value, self.sampler):
                 raise TrainingError(f"defaults.{field.name} is {value!r}; it must be {must}")
+
+    @staticmethod
+    def of(restorer: Restorer) -> "DefaultSettings":
+        """Those of a model."""
+        sampler = restorer.sampler
+        timestep = sampler.one_step_timestep if isinstance(sampler, D3SRSampler) else TIMESTEP
+        return DefaultSettings(
+            **asdict(restorer.defaults),
+            prediction_type=restorer.schedule.prediction_type,
+            sampler=sampler.name,
+            one_step_timestep=timestep,
+        )
+
+    def put_into(self, restorer: Restorer) -> None:
+        """Make them those of a model."""
+        restorer.schedule = replace(restorer.schedule, prediction_type=self.prediction_type)
+        restorer.sampler = sampler_named(self.sampler, self.one_step_timestep)
+        restorer.defaults = ModelDefaults(**{field.name: getattr(self, field.name) for field in fields(ModelDefaults)})
 
 
 def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
@@ -174,13 +185,11 @@ def with_defaults(restorer: Restorer, config: dict[str, Any]) -> Restorer:
     Raises:
         TrainingError: for a key that it does not have, or a value out of its range.
     """
-    names = [field.name for field in fields(DefaultSettings)]
-    own = DefaultSettings(**{name: getattr(restorer, name) for name in names})
+    own = DefaultSettings.of(restorer)
     chosen = make_settings(DefaultSettings, config.get("defaults", {}), "defaults", own)
     if config.get("task", {}).get("psr") is False:
         chosen = replace(chosen, psr_weight=0.0)  # the student has not been trained under its own pictures
-    for name in names:
-        setattr(restorer, name, getattr(chosen, name))
+    chosen.put_into(restorer)
     return restorer
 
 

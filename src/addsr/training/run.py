@@ -145,7 +145,7 @@ def _check(pairs: Pairs, networks: Networks, lpips: SqueezeLPIPS | None, out: Pa
     held.settings = replace(pairs.settings, crop=max(1, side // crop) * crop)
     with torch.no_grad():
         embeds = None if networks.encode_text is None else networks.encode_text([""])
-    steps = HELD_STEPS[networks.restorer.sampler]
+    steps = HELD_STEPS[networks.restorer.sampler.name]
     return HeldOut(held, lpips, networks.restorer, out, steps=steps, prompt_embeds=embeds)
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from addsr.data.pairs import Pairs
+from addsr.diffusion.samplers.addsr import AddSRSampler
+from addsr.diffusion.samplers.d3sr import D3SRSampler
 from addsr.discriminators.diffusion import DiffusionDiscriminator
 from addsr.discriminators.dino import DinoDiscriminator, load_vit
 from addsr.discriminators.patch import PatchDiscriminator
@@ -78,9 +80,9 @@ def build_task(
         return TeacherTask(networks.restorer, settings, encode_text=networks.encode_text)
     if isinstance(settings, D3SRSettings):
         return _d3sr_task(config, settings, networks, sources, lpips, pairs, device)
-    if networks.restorer.sampler != "addsr":
-        sampler = networks.restorer.sampler
-        raise TrainingError(f'a student takes AddSR\'s steps, and this start {sampler}: --set defaults.sampler="addsr"')
+    if not isinstance(sampler := networks.restorer.sampler, AddSRSampler):
+        message = f"a student takes AddSR's steps, and this start {sampler.name}"
+        raise TrainingError(f'{message}: --set defaults.sampler="addsr"')
     if lpips is None and (settings.lpips or settings.lpips_final):
         raise TrainingError(
             "task.lpips needs the loss network: give --lpips FILE, or --set task.lpips=0 --set task.lpips_final=0"
@@ -110,7 +112,7 @@ def _d3sr_task(
     device: torch.device,
 ) -> Task:
     generator = networks.restorer
-    if generator.sampler != "d3sr":
+    if not isinstance(generator.sampler, D3SRSampler):
         raise TrainingError(
             'task.kind d3sr needs defaults.sampler = "d3sr", or --init with Stable Diffusion or a D³SR model'
         )
@@ -145,7 +147,7 @@ def _latent_discriminator(
     if settings.discriminator == "random":
         unet = fresh_unet_like(generator.unet)
         prompt = None if generator.fixed_prompt is None else generator.fixed_prompt(1).detach().clone()
-        judge = Judge(DiffusionEncoder.from_unet(unet), generator.vae, generator.alphas_cumprod, prompt)
+        judge = Judge(DiffusionEncoder.from_unet(unet), generator.vae, generator.schedule, prompt)
     elif source is None:
         raise TrainingError("task.discriminator diffusion needs a diffusion model: give --discriminator MODEL")
     else:
@@ -157,7 +159,9 @@ def _latent_discriminator(
         raise TrainingError(f"{source}: its U-Net takes {known} channels, and latents have {given}")
     if settings.lora_rank and settings.discriminator == "diffusion":
         add_lora(encoder, settings.lora_rank, settings.lora_alpha)
-    return DiffusionDiscriminator(encoder, judge.alphas_cumprod, judge.prompt_embeds, settings.highest, latent_map)
+    return DiffusionDiscriminator(
+        encoder, judge.schedule.alphas_cumprod, judge.prompt_embeds, settings.highest, latent_map
+    )
 
 
 def _teacher(config: dict[str, Any], student: Networks, *, resumed: bool) -> Networks:

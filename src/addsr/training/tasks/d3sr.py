@@ -156,10 +156,10 @@ class D3SRTask:
     def _step(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x0 and its picture, as inference makes them."""
         model = self.generator
-        latents, timestep = model.encode_latents(lr, None), model.one_step_timestep
+        latents, timestep = model.encode_latents(lr, None), model.timesteps(1)[0]
         embeds = None if model.fixed_prompt is None else model.fixed_prompt(len(lr))
         prediction = model.predict(latents, timestep, lr, embeds)
-        x0 = predict_x0(prediction, latents, timestep, model.alphas_cumprod, model.prediction_type)
+        x0 = predict_x0(prediction, latents, timestep, model.schedule.alphas_cumprod, model.schedule.prediction_type)
         return x0, model.decode_latents(x0)
 
     def _autoencoder(self, hr: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.sampler import refine_condition
+from addsr.diffusion.samplers.addsr import refine_condition
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, predict_x0
 from addsr.training.context import Context, TextEncoder, context_of
 from addsr.training.task import Batch
@@ -60,9 +60,9 @@ class StudentSteps:
             hr_latents = _encode(student, hr, draws)
         timestep = torch.full((len(hr),), STUDENT_TIMESTEPS[0], device=hr.device)
         latents = latent_noise(student, hr, draws)
-        if student.start_point == "lr":
+        if student.defaults.start_point == "lr":
             with torch.no_grad():
-                latents = add_noise(_encode(student, lr, draws), latents, timestep, student.alphas_cumprod)
+                latents = add_noise(_encode(student, lr, draws), latents, timestep, student.schedule.alphas_cumprod)
         x0, pictures = predict_picture(student, latents, timestep, lr, context)
         first = Rollout(timestep, x0, pictures, hr, lr, prompts)
         if not refined:
@@ -116,7 +116,7 @@ class StudentSteps:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """x0 and pictures of a step at `timestep` (N,) from noised `clean` latents; `weight` mixes `pictures` into LR."""
         student, condition = self.student, lr
-        latents = add_noise(clean, noise, timestep, student.alphas_cumprod)
+        latents = add_noise(clean, noise, timestep, student.schedule.alphas_cumprod)
         if self.psr:
             condition = refine_condition(pictures, lr, weight)
             condition = condition.contiguous(memory_format=torch.channels_last)
@@ -145,5 +145,5 @@ def predict_picture(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x0 and its picture, about [0, 1]."""
     prediction = restorer.predict(latents, timestep, condition, context.prompt_embeds, context.tokens)
-    x0 = predict_x0(prediction, latents, timestep, restorer.alphas_cumprod, restorer.prediction_type)
+    x0 = predict_x0(prediction, latents, timestep, restorer.schedule.alphas_cumprod, restorer.schedule.prediction_type)
     return x0, restorer.decode_latents(x0)

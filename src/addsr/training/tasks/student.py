@@ -254,12 +254,14 @@ class StudentTask:
         copies = len(rollout.x0) // len(draws)  # 2 where a later step is trained
         for _ in range(settings.teacher_timesteps):
             with torch.no_grad():
-                timestep = draws.integers(len(teacher.alphas_cumprod), copies).T.flatten()
+                timestep = draws.integers(len(teacher.schedule.alphas_cumprod), copies).T.flatten()
                 noise = torch.cat([latent_noise(self.student, rollout.hr, draws) for _ in range(copies)])
-                latents = add_noise(rollout.x0.detach(), noise, timestep, teacher.alphas_cumprod)
+                latents = add_noise(rollout.x0.detach(), noise, timestep, teacher.schedule.alphas_cumprod)
                 _, target = predict_picture(teacher, latents, timestep, condition, context)
             distance = (target.clamp(0, 1) - rollout.pictures).square().mean((1, 2, 3))
-            total = total + distance * teacher_weight(timestep, teacher.alphas_cumprod, settings.teacher_weight)
+            total = total + distance * teacher_weight(
+                timestep, teacher.schedule.alphas_cumprod, settings.teacher_weight
+            )
         if settings.timestep_adapting:
             total = total * timestep_adapting_weight(rollout.timestep, settings.gammas)
         return total.mean() / settings.teacher_timesteps

@@ -70,8 +70,8 @@ class TeacherTask:
         shape = (channels, hr.shape[2] // factor, hr.shape[3] // factor)
         with torch.no_grad():
             clean = model.encode_latents(hr, lambda _step: draws.normal(*shape))
-        timestep, noise = draws.integers(len(model.alphas_cumprod)), draws.normal(*shape)
-        latents = add_noise(clean, noise, timestep, model.alphas_cumprod)
+        timestep, noise = draws.integers(len(model.schedule.alphas_cumprod)), draws.normal(*shape)
+        latents = add_noise(clean, noise, timestep, model.schedule.alphas_cumprod)
         prediction = model.predict(latents, timestep, condition, context.prompt_embeds, context.tokens)
         error = (prediction - self._target(clean, noise, timestep)).float().square().mean((1, 2, 3))
         weighted = error * self._weight(timestep)
@@ -82,12 +82,12 @@ class TeacherTask:
         return losses
 
     def _target(self, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        kind = self.model.prediction_type
+        kind = self.model.schedule.prediction_type
         if kind == "sample":
             return clean
         if kind == "epsilon":
             return noise
-        signal_rate, noise_rate = signal_and_noise_rates(self.model.alphas_cumprod, timestep, clean)
+        signal_rate, noise_rate = signal_and_noise_rates(self.model.schedule.alphas_cumprod, timestep, clean)
         return signal_rate * noise - noise_rate * clean
 
     def _weight(self, timestep: torch.Tensor) -> torch.Tensor:
@@ -95,8 +95,8 @@ class TeacherTask:
         gamma = self.settings.snr_gamma
         if not gamma:
             return torch.ones(len(timestep), device=timestep.device)
-        abar = self.model.alphas_cumprod.to(timestep.device)[timestep]
+        abar = self.model.schedule.alphas_cumprod.to(timestep.device)[timestep]
         snr = abar / (1 - abar)
         clipped = snr.clamp(max=gamma)
         divisor = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}
-        return clipped / divisor[self.model.prediction_type]
+        return clipped / divisor[self.model.schedule.prediction_type]

@@ -1,0 +1,80 @@
+"""Multi-step ancestral sampling (DDPM, Ho et al. 2020): SeeSR's sampler, and how a teacher is asked by itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from addsr.diffusion.samplers.sampler import Denoiser, FreshNoise, Sampler, StepCallback, predicted_x0
+from addsr.diffusion.schedule import TRAIN_TIMESTEPS, Schedule
+
+TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
+
+
+def spaced_timesteps(
+    num_inference_steps: int,
+    spacing: str = "leading",
+    steps_offset: int = 1,
+    num_train_timesteps: int = TRAIN_TIMESTEPS,
+) -> list[int]:
+    """Evenly spaced from high to low, rounded as diffusers' schedulers round them.
+
+    Args:
+        num_inference_steps: how many.
+        spacing: `leading`, the last one `steps_offset` (981, 961, … 1 of 50; 501, 1 of two); `trailing`, the first one 999,
+            as SD-Turbo's scheduler has them (999, 499); or `linspace`, from 999 to 0.
+        steps_offset: added to leading ones; 0, or 1 as Stable Diffusion's schedulers have it.
+        num_train_timesteps: of the schedule.
+
+    Raises:
+        ValueError: unless 1 <= num_inference_steps <= num_train_timesteps - 1; for another spacing.
+    """
+    if spacing not in TIMESTEP_SPACINGS:
+        raise ValueError(f"timestep_spacing is {spacing!r}; it must be one of {', '.join(TIMESTEP_SPACINGS)}")
+    if not 1 <= num_inference_steps < num_train_timesteps:
+        raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1 to {num_train_timesteps - 1}")
+    if spacing == "trailing":
+        spaced = np.arange(num_train_timesteps, 0, -num_train_timesteps / num_inference_steps).round() - 1
+    elif spacing == "linspace":
+        spaced = np.linspace(0, num_train_timesteps - 1, num_inference_steps).round()[::-1]
+    else:
+        ratio = num_train_timesteps // num_inference_steps
+        spaced = np.arange(num_inference_steps)[::-1] * ratio + steps_offset
+    return [int(timestep) for timestep in spaced[:num_inference_steps]]
+
+
+@dataclass(frozen=True)
+class AncestralSampler(Sampler):
+    """Posterior steps of fixed small variance, at evenly spaced timesteps, under LR throughout."""
+
+    name = "ancestral"
+    most_steps = TRAIN_TIMESTEPS - 1
+
+    def timesteps(self, num_inference_steps: int, schedule: Schedule) -> list[int]:
+        count = len(schedule.alphas_cumprod)
+        return spaced_timesteps(num_inference_steps, schedule.timestep_spacing, schedule.steps_offset, count)
+
+    def sample(
+        self,
+        denoise: Denoiser,
+        latents: torch.Tensor,
+        lr: torch.Tensor,
+        *,
+        timesteps: Sequence[int],
+        schedule: Schedule,
+        noise: FreshNoise,
+        decode: Callable[[torch.Tensor], torch.Tensor],
+        psr_weight: float = 0.0,
+        callback: StepCallback | None = None,
+    ) -> torch.Tensor:
+        alphas_cumprod, x0 = schedule.alphas_cumprod, latents
+        for step, timestep in enumerate(timesteps):
+            x0 = predicted_x0(denoise(latents, timestep, lr), latents, step, timestep, schedule, callback)
+            if step + 1 < len(timesteps):
+                abar, abar_next = alphas_cumprod[timestep].double(), alphas_cumprod[timesteps[step + 1]].double()
+                alpha = abar / abar_next
+                mean = (abar_next.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - abar_next) * latents) / (1 - abar)
+                spread = ((1 - abar_next) / (1 - abar) * (1 - alpha)).sqrt()
+                latents = (mean + spread * noise(step + 1)).to(latents.dtype)
+        return x0

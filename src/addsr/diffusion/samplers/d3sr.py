@@ -1,0 +1,49 @@
+"""D³SR's step (its fig. 1): from the latents of LR themselves, without noise, at one fixed timestep."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from addsr.diffusion.samplers.sampler import Denoiser, FreshNoise, Sampler, StepCallback, predicted_x0
+from addsr.diffusion.schedule import Schedule
+
+TIMESTEP = 399
+"""T_L. The paper leaves it to its supplement ("an intermediate timestep"); OSDFace of the same group, built the same way,
+uses 399. The latents of LR are then taken for ones with sqrt(1 - abar) = 0.75 of noise, which is what they lack.
+"""
+
+
+@dataclass(frozen=True)
+class D3SRSampler(Sampler):
+    """x0 = (z_L - sqrt(1 - abar) epsilon(z_L, T_L)) / sqrt(abar), where z_L = E(x_L) are the first latents.
+
+    Attributes:
+        one_step_timestep: T_L.
+    """
+
+    one_step_timestep: int = TIMESTEP
+    name = "d3sr"
+    most_steps = 1
+    starts_from_noise = False
+
+    def timesteps(self, num_inference_steps: int, schedule: Schedule) -> list[int]:
+        if num_inference_steps != 1:
+            raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1")
+        return [self.one_step_timestep]
+
+    def sample(
+        self,
+        denoise: Denoiser,
+        latents: torch.Tensor,
+        lr: torch.Tensor,
+        *,
+        timesteps: Sequence[int],
+        schedule: Schedule,
+        noise: FreshNoise,
+        decode: Callable[[torch.Tensor], torch.Tensor],
+        psr_weight: float = 0.0,
+        callback: StepCallback | None = None,
+    ) -> torch.Tensor:
+        (timestep,) = timesteps
+        return predicted_x0(denoise(latents, timestep, lr), latents, 0, timestep, schedule, callback)
