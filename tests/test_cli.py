@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from addsr import batch, load
 from addsr.cli import app
 from addsr.image.read import read_picture
-from addsr.upscaler import RestoreOptions
+from addsr.options import RestoreOptions
 from tests.published import write_published
 
 

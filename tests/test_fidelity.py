@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import addsr
 from addsr.checkpoints.faithful import FAITHFUL_FILE
 from addsr.errors import AddSRError, ModelError
-from addsr.upscaler import RestoreOptions
+from addsr.options import RestoreOptions
 
 OWN_FILE = "diffusion_pytorch_model.safetensors"
 PHOTO = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)

@@ -172,7 +172,7 @@ def test_the_plan_has_all_tiles_in_memory(tmp_path):
     """SeeSR's tiles of the latents are 768 pixels in both ways; of 2400², decoded in step, more is in memory."""
     from addsr.evaluation.plan import Planner
     from addsr.image.picture import from_array
-    from addsr.upscaler import RestoreOptions
+    from addsr.options import RestoreOptions
 
     up = addsr.load(write_published(tmp_path, "seesr"), device="cpu", precision="fp32")
     picture = from_array(np.zeros((600, 600, 3), dtype=np.uint8))
@@ -194,10 +194,11 @@ def test_the_released_window_brings_the_released_autoencoder(tmp_path):
 
 
 def test_short_memory_first_gives_up_going_in_step(tmp_path, monkeypatch):
-    from addsr.upscaler import RestoreOptions, Upscaler
+    from addsr.options import RestoreOptions
+    from addsr.runner import Runner
 
     up = addsr.load(write_published(tmp_path), device="cpu", precision="fp32")
-    seen, run = [], Upscaler._run_whole
+    seen, run = [], Runner._run_whole
 
     def short_of_memory(self, one, tiling):
         seen.append(tiling)
@@ -205,8 +206,8 @@ def test_short_memory_first_gives_up_going_in_step(tmp_path, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return run(self, one, tiling)
 
-    monkeypatch.setattr(Upscaler, "_run_whole", short_of_memory)
+    monkeypatch.setattr(Runner, "_run_whole", short_of_memory)
     up(Image.new("RGB", (20, 16)), steps=1, compat="released")
     assert [tiling.in_step for tiling in seen] == [None, False]
     assert seen[0].window == seen[1].window == "gaussian"
-    assert seen[0] == up.tiling(768, RestoreOptions(compat="released"))
+    assert seen[0] == up.runner.tiling(768, RestoreOptions(compat="released"))

@@ -114,8 +114,8 @@ def test_progress_counts_every_tile(up):
 
 
 def test_metadata_names_the_words(up):
+    from addsr.options import RestoreOptions
     from addsr.prompts.options import PromptOptions
-    from addsr.upscaler import RestoreOptions
 
     made_by = up.made_by(RestoreOptions(words=PromptOptions("a dog"), compat="released"))
     assert made_by["prompt"] == "a dog"
@@ -125,8 +125,8 @@ def test_metadata_names_the_words(up):
 
 def test_the_file_names_what_was_recognised(up, tmp_path):
     from addsr.batch import plan, run
+    from addsr.options import RestoreOptions
     from addsr.prompts.options import PromptOptions
-    from addsr.upscaler import RestoreOptions
 
     photo().save(tmp_path / "a.png")
     options = RestoreOptions(steps=1, words=PromptOptions("a dog"))

@@ -17,7 +17,7 @@ from addsr.evaluation.plan import Planner
 from addsr.image.read import read_pil
 from addsr.image.transparency import fill_clear
 from addsr.loading import find_model
-from addsr.upscaler import RestoreOptions
+from addsr.options import RestoreOptions
 
 
 def photo(height=20, width=28, channels=3):
@@ -129,15 +129,15 @@ def test_results_that_are_too_large_are_refused(tiny_upscaler, monkeypatch):
 
 
 def test_less_memory_means_smaller_tiles(tiny_upscaler, monkeypatch):
-    run, tried = tiny_upscaler._run_tiles, []
+    run, tried = tiny_upscaler.runner._run_tiles, []
 
-    def short_of_memory(lr, tile, options, progress):
+    def short_of_memory(one, tile):
         tried.append(tile)
         if tile > 256:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return run(lr, tile, options, progress)
+        return run(one, tile)
 
-    monkeypatch.setattr(tiny_upscaler, "_run_tiles", short_of_memory)
+    monkeypatch.setattr(tiny_upscaler.runner, "_run_tiles", short_of_memory)
     assert tiny_upscaler(photo()).size == (112, 80)
     assert tried == [1024, 512, 256]
 
@@ -147,7 +147,7 @@ def test_never_enough_memory_is_one_clear_error(tiny_upscaler, monkeypatch, word
     def full(*args):
         raise RuntimeError(f"DefaultCPUAllocator: {words}")
 
-    monkeypatch.setattr(tiny_upscaler, "_run_tiles", full)
+    monkeypatch.setattr(tiny_upscaler.runner, "_run_tiles", full)
     with pytest.raises(AddSRError, match="out of memory"):
         tiny_upscaler(photo())
 
@@ -187,7 +187,7 @@ def test_an_overflow_without_memory_for_float32_leaves_the_model_as_it_was(tiny_
 
 
 def test_threads_that_share_a_model_take_turns(tiny_upscaler, monkeypatch):
-    run, inside, most = tiny_upscaler._run_tiles, [], []
+    run, inside, most = tiny_upscaler.runner._run_tiles, [], []
 
     def counted(*args):
         inside.append(1)
@@ -198,7 +198,7 @@ def test_threads_that_share_a_model_take_turns(tiny_upscaler, monkeypatch):
         finally:
             inside.pop()
 
-    monkeypatch.setattr(tiny_upscaler, "_run_tiles", counted)
+    monkeypatch.setattr(tiny_upscaler.runner, "_run_tiles", counted)
     expected = np.asarray(tiny_upscaler(photo()))
     with ThreadPoolExecutor(3) as pool:
         pictures = list(pool.map(lambda _: np.asarray(tiny_upscaler(photo())), range(3)))

@@ -14,7 +14,8 @@ from addsr.image.read import ENDINGS, read_picture
 from addsr.image.write import FORMATS, check_target, write_picture
 
 if TYPE_CHECKING:
-    from addsr.upscaler import RestoreOptions, Upscaler
+    from addsr.options import RestoreOptions
+    from addsr.upscaler import Upscaler
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,12 @@ from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.samplers.d3sr import D3SRSampler
 from addsr.diffusion.schedule import schedule_from_config
 from addsr.errors import ModelError
+from addsr.options import RestoreOptions
 from addsr.prompts.describe import Describer
 from addsr.prompts.tagging import Tagging
 from addsr.runtime.device import choose_device, choose_precision
 from addsr.runtime.offload import Offload
-from addsr.upscaler import RestoreOptions, Upscaler
+from addsr.upscaler import Upscaler
 
 SMALL_KEPT = 4  # models of other fidelities that stay open, where they are small
 

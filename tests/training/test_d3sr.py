@@ -24,6 +24,7 @@ from addsr.losses.edge_aware import EdgeAware, sobel_magnitude
 from addsr.models.adapters import add_lora, load_lora, merge_lora_layers, save_lora
 from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.unet import AddSRUNet
+from addsr.options import RestoreOptions
 from addsr.pipelines.d3sr import D3SRPipeline
 from addsr.training.judge import Judge, latent_map_between
 from addsr.training.networks import Networks
@@ -31,7 +32,6 @@ from addsr.training.sources import Sources
 from addsr.training.task import Moment
 from addsr.training.tasks.building import build_task
 from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
-from addsr.upscaler import RestoreOptions
 from tests.published import UNET, write_base
 from tests.tiny import tiny_unet, tiny_vae
 from tests.training.runs import train_tiny

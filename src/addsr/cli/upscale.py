@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from addsr.batch import Done, Job
-    from addsr.upscaler import RestoreOptions, Upscaler
+    from addsr.options import RestoreOptions
+    from addsr.upscaler import Upscaler
 
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tif")
 
@@ -198,8 +199,8 @@ def _run(
             from addsr.checkpoints.published import locate
             from addsr.cli.model_options import beside
             from addsr.loading import find_model
+            from addsr.options import RestoreOptions
             from addsr.prompts.options import PromptOptions
-            from addsr.upscaler import RestoreOptions
 
             options = RestoreOptions(**settings, words=PromptOptions(**words))
             places = beside(**parts)
@@ -241,7 +242,7 @@ def _idle(upscaler: "Upscaler", options: "RestoreOptions", words: dict[str, Any]
 
     restorer, wordless = upscaler.restorer, upscaler.describer is None
     steps = options.steps or restorer.defaults.num_inference_steps
-    unguided = not is_guided(upscaler.guidance_scale(options))
+    unguided = not is_guided(upscaler.asked(options).guidance_scale)
     asked = {
         "words": wordless and prompted(words),
         "--negative-prompt (guidance scale 1)": not wordless and unguided and words["negative_prompt"] is not None,

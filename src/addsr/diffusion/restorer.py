@@ -253,34 +253,22 @@ class Restorer:
         steps = self.defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
         return self.sampler.timesteps(steps, self.schedule)
 
-    def runs(
-        self,
-        num_inference_steps: int | None = None,
-        psr_weight: float | None = None,
-        start_point: str | None = None,
-    ) -> Runs:
+    def runs(self, asked: ModelDefaults | None = None) -> Runs:
         """How often each network runs; None stands for the model's defaults.
 
         Raises:
             ValueError: for a number of steps that the sampler does not have.
         """
-        steps = len(self.timesteps(num_inference_steps))
-        refining = self.sampler.refines and (self.defaults.psr_weight if psr_weight is None else psr_weight) > 0
-        from_lr = not self.sampler.starts_from_noise or (start_point or self.defaults.start_point) == "lr"
+        asked = asked or self.defaults
+        steps = len(self.timesteps(asked.num_inference_steps))
+        refining = self.sampler.refines and asked.psr_weight > 0
+        from_lr = not self.sampler.starts_from_noise or asked.start_point == "lr"
         return Runs(steps, int(from_lr), steps if refining else 1)
 
-    def tile_count(
-        self,
-        height: int,
-        width: int,
-        tiling: Tiling | None,
-        num_inference_steps: int | None,
-        psr_weight: float,
-        start_point: str,
-    ) -> int:
+    def tile_count(self, height: int, width: int, tiling: Tiling | None, asked: ModelDefaults | None = None) -> int:
         """How often `on_tile` is called for a picture of so many pixels, its last decoding included."""
         sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
-        runs = self.runs(num_inference_steps, psr_weight, start_point)
+        runs = self.runs(asked)
         evaluations = len(plan_tiles(*sides, tiling, self.unet.downscale))
         if (in_step := self.in_step(tiling)) is not None:
             encoding = 1 if in_step.encoder is None else in_step.encoder.count((height, width))

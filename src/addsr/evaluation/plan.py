@@ -15,8 +15,9 @@ from addsr.diffusion.tiled import Tiling, plan_tiles
 from addsr.evaluation.stages import Evaluation, Model, evaluations
 from addsr.image.conditioning import MODEL_SCALE, conditioning_size
 from addsr.image.picture import Picture
+from addsr.options import RestoreOptions
 from addsr.runtime.cost import Cost, measure
-from addsr.upscaler import RestoreOptions, Upscaler
+from addsr.upscaler import Upscaler
 
 EFFICIENCY = 0.6  # of a network, in units of its convolutions' own speed: norms and activations take the rest
 
@@ -86,21 +87,22 @@ class Planner:
             full = lr[0] * MODEL_SCALE, lr[1] * MODEL_SCALE
         else:
             full = conditioning_size(*lr, restorer.vae_scale_factor, released=options.compat == "released")
-        side, _ = upscaler.tile_sides(options)
-        runs = restorer.runs(options.steps, upscaler.psr_weight(options), options.start_point)
+        side, _ = upscaler.runner.tile_sides(options)
+        asked = upscaler.asked(options)
+        runs = restorer.runs(asked)
         coded: dict[str, tuple[Evaluation, Cost]] = {}
         if restorer.is_local:
-            rows, columns = upscaler.local_tiles(full, side)
+            rows, columns = upscaler.runner.local_tiles(full, side)
             sides = [axis[0].stop for axis in (rows, columns)]
             tiles = len(rows) * len(columns)
         else:
-            tiling, factor = upscaler.tiling(side, options), restorer.vae_scale_factor
+            tiling, factor = upscaler.runner.tiling(side, options), restorer.vae_scale_factor
             planned = plan_tiles(full[0] // factor, full[1] // factor, tiling, restorer.unet.downscale)
             tiles = len(planned)
             if restorer.in_step(tiling) is not None:
                 coded = self._coded_in_step(full, runs, tiling)
             sides = [(tile.stop - tile.start) * factor for tile in planned[0]]
-        guided = is_guided(upscaler.guidance_scale(options))
+        guided = is_guided(asked.guidance_scale)
         stages = self._stages(sides, runs, guided) | coded
         macs = sum(
             evaluation.runs * (1 if evaluation.of_photo else tiles) * (cost.macs + cost.attention_macs)

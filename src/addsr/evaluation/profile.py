@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,8 @@ def profile(
     if size < 1 or size % restorer.size_multiple:
         raise AddSRError(f"size is {size}; for {name} it must be a multiple of {restorer.size_multiple}")
     try:
-        runs = restorer.runs(steps)
+        asked = restorer.defaults if steps is None else replace(restorer.defaults, num_inference_steps=steps)
+        runs = restorer.runs(asked)
     except ValueError as error:
         raise AddSRError(str(error)) from None
     vae = restorer.vae
