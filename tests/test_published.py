@@ -12,14 +12,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import addsr
-from addsr.checkpoints.convert import convert_model
 from addsr.checkpoints.published import Beside, locate
-from addsr.checkpoints.reading import read_tensors
+from addsr.convert import convert_model
 from addsr.errors import AddSRError, ModelError, OutputError
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.addsr import AddSRPipeline
 from addsr.pipelines.seesr import SeeSRPipeline
 from addsr.prompts.text import PromptTooLongWarning
+from addsr.weights.reading import read_tensors
 from tests.published import TAGS, UNET, WEIGHTS, write_base, write_published
 
 SCHEDULER = Path("stable-diffusion-2-base", "scheduler", "scheduler_config.json")

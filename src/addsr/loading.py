@@ -9,12 +9,9 @@ import torch
 from torch import nn
 
 from addsr.bundled import bundled_models
-from addsr.checkpoints.building import building, first_line
 from addsr.checkpoints.faithful import has_faithful, move_towards_faithful
-from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.hashes import weights_sha256
 from addsr.checkpoints.hub_cache import cached_snapshot
-from addsr.checkpoints.lora_file import merge_adapters, read_timestep
 from addsr.checkpoints.published import (
     Beside,
     ModelFiles,
@@ -25,7 +22,6 @@ from addsr.checkpoints.published import (
     locate,
     locate_tagger,
 )
-from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.dial import Dial
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.samplers.d3sr import D3SRSampler
@@ -37,6 +33,10 @@ from addsr.prompts.tagging import Tagging
 from addsr.runtime.device import choose_device, choose_precision
 from addsr.runtime.offload import Offload
 from addsr.upscaler import Upscaler
+from addsr.weights.building import building, first_line
+from addsr.weights.fit import put_weights
+from addsr.weights.lora_file import merge_adapters, read_timestep
+from addsr.weights.reading import read_json, read_tensors
 
 SMALL_KEPT = 4  # models of other fidelities that stay open, where they are small
 

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import ViTConfig, ViTModel
 
-from addsr.checkpoints.names import published_names, to_published
 from addsr.checkpoints.ram import load_released_tagger, released_weights, tagger_sizes
 from addsr.checkpoints.vision import _NAMES, vit_from_published
 from addsr.models.tagger import TAG_FILE, THRESHOLD_FILE, Tagger
+from addsr.weights.names import published_names, to_published
 
 CASE = "ram_dape"
 

@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import addsr
-from addsr.checkpoints.convert import convert_model
 from addsr.checkpoints.published import Beside, locate
+from addsr.convert import convert_model
 from addsr.data.draws import Draws
 from addsr.diffusion.defaults import ModelDefaults
 from addsr.diffusion.restorer import Restorer

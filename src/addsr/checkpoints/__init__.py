@@ -1,1 +1,1 @@
-"""Published checkpoints: reading them safely, their layouts, and turning them into one folder of ours."""
+"""Published checkpoints: their layouts, where their parts lie, and how they are downloaded."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from addsr.checkpoints.fit import put_weights
 from addsr.checkpoints.published import ModelFiles
-from addsr.checkpoints.reading import read_tensors
 from addsr.errors import ModelError
+from addsr.weights.fit import put_weights
+from addsr.weights.reading import read_tensors
 
 FAITHFUL_FILE = "diffusion_pytorch_model.faithful.safetensors"  # diffusers' naming of variants
 PARTS = ("unet", "controlnet", "vae")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from addsr.checkpoints.catalogue import cached_folders, read_catalogue
 from addsr.checkpoints.hub_cache import cached_snapshot
-from addsr.checkpoints.reading import read_json
 from addsr.diffusion.defaults import ModelDefaults, misfit
 from addsr.diffusion.samplers.addsr import AddSRSampler
 from addsr.diffusion.samplers.ancestral import AncestralSampler
 from addsr.diffusion.samplers.d3sr import D3SRSampler
 from addsr.diffusion.samplers.sampler import Sampler
 from addsr.errors import ModelError
+from addsr.weights.reading import read_json
 
 KINDS = ("addsr", "seesr", "seesr-turbo")
 PIPELINES: dict[str, type[Sampler]] = {

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from addsr.checkpoints.building import building
-from addsr.checkpoints.reading import read_tensors
 from addsr.errors import ModelError
 from addsr.models.lora import merge_lora
 from addsr.models.tagger import COMPUTED, Tagger
+from addsr.weights.building import building
+from addsr.weights.reading import read_tensors
 
 ADAPTED = re.compile(
     r"visual_encoder\.layers\.\d+\.blocks\.\d+\.attn\.qkv\.weight"

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from addsr.checkpoints.building import building
-from addsr.checkpoints.fit import put_weights
-from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.errors import ModelError
 from addsr.models.controlnet import AddSRControlNet
 from addsr.models.sdxl_encoder import SDXLEncoder
 from addsr.models.unet import AddSRUNet
+from addsr.weights.building import building
+from addsr.weights.fit import put_weights
+from addsr.weights.reading import read_json, read_tensors
 
 NETWORK_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 NETWORK_PICKLES = ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin")

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from addsr.checkpoints.fit import put_weights
-from addsr.checkpoints.names import ATTENTION_NAMES, published_names, to_ours
-from addsr.checkpoints.reading import read_tensors
 from addsr.errors import ModelError
+from addsr.weights.fit import put_weights
+from addsr.weights.names import ATTENTION_NAMES, published_names, to_ours
+from addsr.weights.reading import read_tensors
 
 # What transformers (5, and 4 before it) calls the parts of a vision transformer -> the published names
 _NAMES = (

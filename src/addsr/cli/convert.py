@@ -39,8 +39,8 @@ def convert(
     if precision not in ("keep", "fp32", "bf16", "fp16"):
         raise typer.BadParameter(f"{precision!r} is not one of keep, fp32, bf16, fp16", param_hint="--precision")
     with failing_cleanly(debug):
-        from addsr.checkpoints.convert import convert_model
         from addsr.checkpoints.published import locate
+        from addsr.convert import convert_model
         from addsr.errors import ModelError
 
         files = locate(source, beside(kind, base, ram, dape, catalogue, lora), source.name)

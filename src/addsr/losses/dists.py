@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from addsr.checkpoints.reading import read_named
 from addsr.image.normalize import imagenet_normalized
+from addsr.weights.reading import read_named
 
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))  # convolutions of VGG-16 before each tap
 CHANNELS = (3, 64, 128, 256, 512, 512)

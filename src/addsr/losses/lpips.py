@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from addsr.checkpoints.reading import read_named
+from addsr.weights.reading import read_named
 
 # SqueezeNet 1.1: the fire modules after each pooling; a feature map is taken at the end of every group.
 _FIRE_GROUPS = (((1, 2), True), ((3, 4), True), ((5,), True), ((6,), False), ((7,), False), ((8,), False))

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from addsr.checkpoints.lora_file import Adapter, read_adapters, write_adapters
 from addsr.errors import MissingExtraError, ModelError
+from addsr.weights.lora_file import Adapter, read_adapters, write_adapters
 
 RANK, ALPHA = 16, 16  # D³SR's, of generator and discriminator
 # Every projection and convolution but the U-Net's ends and its time embedding. The paper does not list them; these make
@@ -72,7 +72,7 @@ def merge_lora_layers(network: nn.Module) -> None:
 
 
 def save_lora(network: nn.Module, path: Path, one_step_timestep: int | None = None) -> None:
-    """Write the adapters alone, see `addsr.checkpoints.lora_file`."""
+    """Write the adapters alone, see `addsr.weights.lora_file`."""
     adapters = {}
     for name, layer in _layers(network):
         down, up = (getattr(layer, side)["default"].weight for side in ("lora_A", "lora_B"))

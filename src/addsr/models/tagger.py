@@ -16,11 +16,11 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors.torch import save_file
 from torch import nn
 
-from addsr.checkpoints.building import building
-from addsr.checkpoints.fit import put_weights
-from addsr.checkpoints.names import ATTENTION_NAMES, published_names, to_ours, to_published
-from addsr.checkpoints.reading import read_json, read_tensors
 from addsr.errors import ModelError
+from addsr.weights.building import building
+from addsr.weights.fit import put_weights
+from addsr.weights.names import ATTENTION_NAMES, published_names, to_ours, to_published
+from addsr.weights.reading import read_json, read_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TAG_FILE, THRESHOLD_FILE = "ram_tag_list.txt", "ram_tag_list_threshold.txt"

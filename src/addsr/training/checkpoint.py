@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from addsr.checkpoints.building import first_line
 from addsr.errors import TrainingError
 from addsr.runtime.complete_folder import complete_folder, settle_files
 from addsr.training.ema import EMA
+from addsr.weights.building import first_line
 
 _PREFIX = "checkpoint-"
 _FROZEN = "frozen"  # parameters that do not train, once a run: at Stable Diffusion's size they are gigabytes

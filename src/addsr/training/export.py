@@ -7,13 +7,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import FAITHFUL_FILE
 from addsr.errors import TrainingError
 from addsr.models.adapters import has_lora, merge_lora_layers, save_lora
 from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 from addsr.runtime.complete_folder import complete_folder, settle_files
 from addsr.training.networks import NETWORKS, Networks, put_averages
+from addsr.weights.building import first_line
 
 
 def save_model(networks: Networks, checkpoint: Path, out: Path, faithful: Networks | None = None) -> None:

@@ -9,7 +9,6 @@ from torch import nn
 
 from addsr.checkpoints.hub_cache import local_folder
 from addsr.checkpoints.published import is_sdxl
-from addsr.checkpoints.reading import read_json
 from addsr.checkpoints.stable_diffusion import load_sdxl_encoder, load_vae
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import Schedule, schedule_from_config
@@ -18,6 +17,7 @@ from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.latent_map import fit_latent_map
 from addsr.models.sdxl_encoder import SDXLEncoder
 from addsr.training.networks import networks_from, same_autoencoder
+from addsr.weights.reading import read_json
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import has_faithful
 from addsr.checkpoints.hub_cache import local_folder
 from addsr.checkpoints.published import is_stable_diffusion, locate, stable_diffusion_files
@@ -31,6 +30,7 @@ from addsr.training.captions import CaptionEncoder
 from addsr.training.checkpoint import latest_checkpoint, read_weights
 from addsr.training.config import make_settings, read_run_config
 from addsr.training.context import TextEncoder
+from addsr.weights.building import first_line
 
 NETWORKS = ("unet", "controlnet", "vae")
 _UNBUILDABLE = (TypeError, ValueError, RuntimeError, LookupError, AttributeError)  # of configs that make no network

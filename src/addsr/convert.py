@@ -7,14 +7,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from addsr.checkpoints.building import first_line
 from addsr.checkpoints.faithful import faithful_files
 from addsr.checkpoints.hashes import HASHES, file_sha256, hash_list
 from addsr.checkpoints.published import ModelFiles
-from addsr.checkpoints.reading import read_tensors
 from addsr.errors import OutputError
 from addsr.runtime.complete_folder import complete_folder, settle_files
 from addsr.runtime.device import choose_precision
+from addsr.weights.building import first_line
+from addsr.weights.reading import read_tensors
 
 
 def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict[str, int]:

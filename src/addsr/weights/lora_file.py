@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from addsr.checkpoints.building import first_line
-from addsr.checkpoints.reading import read_tensors
 from addsr.errors import ModelError
+from addsr.weights.building import first_line
+from addsr.weights.reading import read_tensors
 
 TIMESTEP_KEY = "one_step_timestep"
 

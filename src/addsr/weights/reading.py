@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from addsr.checkpoints.building import first_line
 from addsr.errors import ModelError
+from addsr.weights.building import first_line
 
 WRAPPERS = ("model", "state_dict", "module", "teacher")  # keys under which releases nest their weights
 
