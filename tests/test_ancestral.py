@@ -11,9 +11,12 @@ from tests.tiny import SCHEDULE
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("steps", [2, 4, 6, 7, 13, 50])
-def test_agrees_with_diffusers(prediction_type, spacing, steps):
-    scheduler = DDPMScheduler(prediction_type=prediction_type, steps_offset=1, timestep_spacing=spacing, **SCHEDULE)
+@pytest.mark.parametrize(("steps", "clip"), [(2, None), (4, None), (6, 0.4), (7, None), (13, 1.0), (50, None)])
+def test_agrees_with_diffusers(prediction_type, spacing, steps, clip):
+    clipping = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0}
+    scheduler = DDPMScheduler(
+        prediction_type=prediction_type, steps_offset=1, timestep_spacing=spacing, **(SCHEDULE | clipping)
+    )
     scheduler.set_timesteps(steps)
     assert scheduler.timesteps.tolist() == spaced_timesteps(steps, spacing)
 
@@ -25,7 +28,7 @@ def test_agrees_with_diffusers(prediction_type, spacing, steps):
     for timestep in scheduler.timesteps:
         theirs = scheduler.step(denoise(theirs, int(timestep)), timestep, theirs, generator=generator).prev_sample
     drawn = torch.Generator().manual_seed(1)
-    schedule = Schedule(scaled_linear_alphas_cumprod(), prediction_type, spacing)
+    schedule = Schedule(scaled_linear_alphas_cumprod(), prediction_type, spacing, clip_sample_range=clip)
     sampler = AncestralSampler()
     ours = sampler.sample(
         denoise,
@@ -55,6 +58,16 @@ def test_the_schedulers_offset_is_the_samplers():
     assert schedule_from_config({"beta_schedule": "scaled_linear", "steps_offset": 1}).steps_offset == 1
     with pytest.raises(ValueError, match="steps_offset is 5"):
         schedule_from_config({"beta_schedule": "scaled_linear", "steps_offset": 5})
+
+
+def test_the_schedulers_clipping_is_the_samplers():
+    config = {"beta_schedule": "scaled_linear", "clip_sample": True, "clip_sample_range": 2}
+    assert schedule_from_config(config).clip_sample_range == 2.0
+    assert schedule_from_config(config | {"clip_sample": False}).clip_sample_range is None
+    with pytest.raises(ValueError, match="clip_sample_range is 0"):
+        schedule_from_config(config | {"clip_sample_range": 0})
+    with pytest.raises(ValueError, match="thresholding"):
+        schedule_from_config(config | {"thresholding": True})
 
 
 def test_restores_and_refuses(compact_pipeline):

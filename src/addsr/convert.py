@@ -45,7 +45,8 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    scheduler = DDPMScheduler.from_pretrained(files.parts["scheduler"], local_files_only=True)
+    clips = restorer.schedule.clip_sample_range is not None  # where the config says nothing, DDPMScheduler would
+    scheduler = DDPMScheduler.from_pretrained(files.parts["scheduler"], local_files_only=True, clip_sample=clips)
     text_encoder, tokenizer = (None, None) if words is None else (words.text_encoder, words.tokenizer)
     pipeline = pipeline_of(restorer, scheduler, text_encoder, tokenizer)
     try:

@@ -38,12 +38,14 @@ class Schedule:
         alphas_cumprod: abar_t for every t.
         prediction_type: of the U-Net: `epsilon`, `v_prediction` or `sample`.
         timestep_spacing, steps_offset: of multi-step sampling, see `addsr.diffusion.samplers.ancestral.spaced_timesteps`.
+        clip_sample_range: multi-step sampling clamps x0 to ± this; None, as Stable Diffusion's schedulers have it, for not.
     """
 
     alphas_cumprod: torch.Tensor
     prediction_type: str = "epsilon"
     timestep_spacing: str = "leading"
     steps_offset: int = 1
+    clip_sample_range: float | None = None
 
 
 def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
@@ -65,8 +67,24 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
         raise ValueError(f"prediction_type is {prediction!r}; it must be one of {', '.join(PREDICTION_TYPES)}")
     if (offset := config.get("steps_offset", 0)) not in (0, 1):
         raise ValueError(f"steps_offset is {offset!r}; it must be 0 or 1")
+    if config.get("thresholding"):
+        raise ValueError("thresholding is on; it is not supported, and unsuitable for latents")
     spacing = str(config.get("timestep_spacing") or "leading")
-    return Schedule(scaled_linear_alphas_cumprod(**betas), prediction, spacing, int(offset))
+    return Schedule(scaled_linear_alphas_cumprod(**betas), prediction, spacing, int(offset), clip_range(config))
+
+
+def clip_range(config: Mapping[str, Any]) -> float | None:
+    """`clip_sample_range` of a diffusers scheduler's config, if it clips.
+
+    Raises:
+        ValueError: unless it is a positive number.
+    """
+    if not config.get("clip_sample"):
+        return None
+    clip = config.get("clip_sample_range", 1.0)
+    if isinstance(clip, bool) or not isinstance(clip, int | float) or not clip > 0:
+        raise ValueError(f"clip_sample_range is {clip!r}; it must be a positive number")
+    return float(clip)
 
 
 def student_timesteps(num_inference_steps: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.samplers.addsr import AddSRSampler
 from addsr.diffusion.samplers.sampler import FreshNoise, Sampler
-from addsr.diffusion.schedule import Schedule
+from addsr.diffusion.schedule import Schedule, clip_range
 from addsr.diffusion.tiled import Tiling
 from addsr.models.autoencoder import PixelShuffleAutoencoder
 from addsr.models.controlnet import AddSRControlNet
@@ -32,8 +32,8 @@ class AddSRPipeline(DiffusionPipeline):
     Args:
         unet: predicts from noisy latents and conditions.
         vae: diffusers' AutoencoderKL or the compact PixelShuffleAutoencoder.
-        scheduler: only its `alphas_cumprod`, `prediction_type`, `timestep_spacing` and `steps_offset` are used (diffusers'
-            DDPM, DDIM, … alike).
+        scheduler: only its `alphas_cumprod`, `prediction_type`, `timestep_spacing`, `steps_offset` and `clip_sample` are
+            used (diffusers' DDPM, DDIM, … alike).
         controlnet: brings the condition picture in; None where the U-Net takes it itself.
         text_encoder, tokenizer: CLIP; None for a model without text cross-attention.
         image_encoder: picture (N, 3, 384, 384), ImageNet-normalised -> tokens (N, L, D); None without them.
@@ -90,6 +90,7 @@ class AddSRPipeline(DiffusionPipeline):
             scheduler.config.prediction_type,
             scheduler.config.get("timestep_spacing") or "leading",
             scheduler.config.get("steps_offset", 0),
+            clip_range(scheduler.config),
         )
         restorer = Restorer(
             self.unet,

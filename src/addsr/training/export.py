@@ -53,6 +53,8 @@ def _write_model(networks: Networks, part: Path, faithful: Networks | None) -> N
             _save_faithful(network, getattr(faithful.restorer, name), part / name)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
     kept = {name: getattr(restorer.schedule, name) for name in ("prediction_type", "timestep_spacing", "steps_offset")}
+    if (clip := restorer.schedule.clip_sample_range) is not None:
+        kept |= {"clip_sample": True, "clip_sample_range": clip}
     scheduler = DDPMScheduler.from_config(betas | kept)
     text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
     save_pipeline(pipeline_of(restorer, scheduler, text_encoder, tokenizer), part)

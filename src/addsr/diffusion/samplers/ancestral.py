@@ -71,6 +71,8 @@ class AncestralSampler(Sampler):
         alphas_cumprod, x0 = schedule.alphas_cumprod, latents
         for step, timestep in enumerate(timesteps):
             x0 = predicted_x0(denoise(latents, timestep, lr), latents, step, timestep, schedule, callback)
+            if (clip := schedule.clip_sample_range) is not None:
+                x0 = x0.clamp(-clip, clip)
             if step + 1 < len(timesteps):
                 abar, abar_next = alphas_cumprod[timestep].double(), alphas_cumprod[timesteps[step + 1]].double()
                 alpha = abar / abar_next
