@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from addsr.diffusion.samplers.ancestral import AncestralSampler, spaced_timesteps
-from addsr.diffusion.schedule import Schedule, scaled_linear_alphas_cumprod, schedule_from_config
+from addsr.diffusion.schedule import Schedule, clip_range, scaled_linear_alphas_cumprod, schedule_from_config
 from tests.tiny import SCHEDULE
 
 
@@ -64,6 +64,8 @@ def test_the_schedulers_clipping_is_the_samplers():
     config = {"beta_schedule": "scaled_linear", "clip_sample": True, "clip_sample_range": 2}
     assert schedule_from_config(config).clip_sample_range == 2.0
     assert schedule_from_config(config | {"clip_sample": False}).clip_sample_range is None
+    assert clip_range(DDPMScheduler().config) is None
+    assert clip_range(DDPMScheduler(clip_sample=True).config) == 1.0
     with pytest.raises(ValueError, match="clip_sample_range is 0"):
         schedule_from_config(config | {"clip_sample_range": 0})
     with pytest.raises(ValueError, match="thresholding"):

@@ -165,15 +165,8 @@ def test_seesr_and_its_turbo(release, tmp_path):
     shutil.copytree(release.parent, models)
     (models / "addsr").rename(models / "seesr")
     up = addsr.load(models / "seesr", **FAST)
-    assert (
-        up.restorer.sampler.name,
-        up.restorer.defaults.num_inference_steps,
-        up.restorer.defaults.guidance_scale,
-    ) == (
-        "ancestral",
-        50,
-        5.5,
-    )
+    asked = up.restorer.defaults
+    assert (up.restorer.sampler.name, asked.num_inference_steps, asked.guidance_scale) == ("ancestral", 50, 5.5)
     assert up(photo(), steps=3).size == (96, 80)
     assert up(photo(200, 100), steps=2, compat="released").size == (800, 400)
     with pytest.raises(ModelError, match="needs SD-Turbo"):

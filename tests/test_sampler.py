@@ -24,6 +24,7 @@ def test_n_steps_run_n_times_at_the_students_timesteps(steps):
         schedule=schedule,
         noise=lambda step: torch.zeros(1, 3, 2, 2),
         decode=lambda x0: x0 / 2 + 0.5,
+        psr_weight=0.5,
     )
     assert seen == [999, 749, 499, 249][:steps]
 

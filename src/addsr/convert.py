@@ -63,7 +63,6 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
 
 
 def _card(files: ModelFiles, pipeline: Any, precision: str) -> str:
-    name = {"addsr": "AddSR", "ancestral": "SeeSR", "d3sr": "D³SR"}[files.sampler.name]
     numbers = {key: value for key, value in pipeline.config.items() if isinstance(value, int | float | str)}
     defaults = ", ".join(f"{key} {value}" for key, value in numbers.items() if not key.startswith("_"))
     rows = "\n".join(f"| {part} | `{'/'.join(path.parts[-2:])}` |" for part, path in files.parts.items())
@@ -73,7 +72,7 @@ license: other
 library_name: addsr
 pipeline_tag: image-to-image
 ---
-# {name}, converted by addsr
+# {files.sampler.title}, converted by addsr
 
 The published weights, {kept}; adapters (DAPE's, D³SR's) are merged.
 

@@ -1,5 +1,5 @@
-"""A picture through the networks: in tiles, again in float32 where half precision overflows, and in smaller tiles where
-memory is short.
+"""A picture through the networks, with the words that go with it: in tiles, again in float32 where half precision
+overflows, and in smaller tiles where memory is short.
 """
 
 import threading
@@ -187,10 +187,10 @@ class Runner:
         done = count(1)
 
         def restored(rows: slice, columns: slice) -> torch.Tensor:
-            tile = self._run_tile(run, _condition(lr, full, rows, columns), rows, columns)
+            part = self._run_tile(run, _condition(lr, full, rows, columns), rows, columns)
             if run.progress is not None:
                 run.progress(next(done), len(tiles))
-            return tile
+            return part
 
         return blend(restored, tiles)[0, :, : full[0], : full[1]]
 

@@ -1,4 +1,4 @@
-"""Upscaler: any picture in, a restored and enlarged one out. Sizes, words, colour and transparency are its business."""
+"""Upscaler: any picture in, a restored and enlarged one out. Sizes, colour and transparency are its business."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -140,13 +140,13 @@ class Upscaler:
             **({"psr_weight": asked.psr_weight} if sampler.refines else {}),
             **({"start_point": asked.start_point} if sampler.starts_from_noise else {}),
             **({} if self.dial is None else {"fidelity": self.fidelity}),
-            **({} if self.describer is None else self._made_by_words(options)),
+            **({} if self.describer is None else self._made_by_words(options, asked.guidance_scale)),
         }
 
-    def _made_by_words(self, options: RestoreOptions) -> dict[str, Any]:
+    def _made_by_words(self, options: RestoreOptions, guidance_scale: float) -> dict[str, Any]:
         words = options.words
         return {
-            "guidance_scale": self.asked(options).guidance_scale,
+            "guidance_scale": guidance_scale,
             "prompt": words.prompt,
             "tags": words.tags,
             "added_prompt": words.added_prompt,
@@ -157,9 +157,9 @@ class Upscaler:
     def asked(self, options: RestoreOptions) -> ModelDefaults:
         """How a restoration asks the model: as the options say, else as its defaults do.
 
-        Of PSR's weight the default is the released code's in its place, and the model's own goes to zero with the dial: the
-        refined condition sharpens. On the bundled model, four steps at weight 0.5 lose 0.5 dB to weight 0, and gain 0.5 in
-        NIQE (docs/training-log.md, fifth weights).
+        PSR's weight is the released code's under `compat` `released`; else the model's own, which goes to zero with the
+        dial, as the refined condition sharpens: on the bundled model, four steps at weight 0.5 lost 0.5 dB to weight 0, and
+        gained 0.5 in NIQE (docs/training-log.md, fifth weights).
         """
         defaults = self.restorer.defaults
         released = options.compat == "released" and self.restorer.sampler.refines and not self.restorer.is_local

@@ -176,7 +176,7 @@ def test_shares_of_degradations(photos, monkeypatch):
         pairs[count]
     shares = {name: made.count(name) / 400 for name in set(made)}
     assert shares == pytest.approx({"fixed_case": 0.5, "mild": 0.3, "two_order": 0.2}, abs=0.07)
-    with pytest.raises(DataError, match="more than all"):
+    with pytest.raises(DataError, match="at most 1"):
         PairSettings(fixed_cases=0.6, mild=0.5)
 
 

@@ -83,27 +83,55 @@ def test_mild_degradation_is_a_function_of_the_generator():
     assert mild(torch.rand(3, 32, 32), MildSettings(), np.random.default_rng(0)).shape == (3, 8, 8)
 
 
-def test_mild_noise_has_the_sigma_asked_for_smoothed_or_not():
-    only = {"blur_probability": 0.0, "noise_probability": 1.0, "sharpening_probability": 0.0, "jpeg_probability": 0.0}
-    flat = torch.full((3, 256, 256), 0.5)
-    for smooth in (0.0, 1.0):
-        settings = MildSettings(**only, noise_sigma=(8.0, 8.0), smooth_probability=smooth, gray_probability=0.0)
-        noise = (mild(flat, settings, np.random.default_rng(0)) - 0.5) * 255
-        assert noise.std() == pytest.approx(8, rel=0.05)
-        neighbours = (noise[:, :, 1:] * noise[:, :, :-1]).mean() / noise.var()
-        assert (neighbours > 0.1) == bool(smooth)
+def only(**chosen):
+    """Settings of which nothing happens but what is chosen."""
+    names = ("blur", "noise", "sharpening", "jpeg")
+    return MildSettings(**({f"{name}_probability": 0.0 for name in names} | chosen))
+
+
+@pytest.mark.parametrize(("smooth", "gray"), [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
+def test_mild_noise_has_the_sigma_asked_for_everywhere(smooth, gray):
+    settings = only(
+        noise_probability=1.0, noise_sigma=(8.0, 8.0), smooth_probability=smooth, gray_probability=gray,
+        smoothness=(0.8, 0.8),
+    )  # fmt: skip
+    flat = torch.full((3, 128, 512), 0.5)
+    noise = torch.cat([(mild(flat, settings, np.random.default_rng(seed)) - 0.5) * 255 for seed in range(8)])
+    assert noise.std() == pytest.approx(8, rel=0.05)
+    assert noise[:, 0].std() == pytest.approx(8, rel=0.1)  # at the border too
+    neighbours = (noise[:, :, 1:] * noise[:, :, :-1]).mean() / noise.var()
+    assert (neighbours > 0.1) == bool(smooth)
+    assert torch.equal(noise[0], noise[1]) == bool(gray)
+
+
+def test_mild_blur_sharpening_and_compression_do_what_they_say():
+    edge = torch.zeros(3, 128, 128)
+    edge[:, :, 64:] = 0.6
+
+    def steepest(settings):
+        lr = mild(edge + 0.2, settings, np.random.default_rng(0))
+        return (lr[:, :, 1:] - lr[:, :, :-1]).amax().item(), lr
+
+    plain, untouched = steepest(only())
+    assert steepest(only(blur_probability=1.0, sigma=(5.0, 6.0)))[0] < 0.8 * plain
+    assert steepest(only(sharpening_probability=1.0, sharpening=(0.5, 0.6)))[0] > 1.1 * plain
+    assert not torch.equal(steepest(only(jpeg_probability=1.0, jpeg_quality=(30, 30)))[1], untouched)
 
 
 def test_mild_leaves_a_picture_as_it_is_where_nothing_is_asked_for():
-    names = ("blur", "noise", "sharpening", "jpeg")
-    settings = MildSettings(**{f"{name}_probability": 0.0 for name in names})
-    lr = mild(torch.full((3, 64, 64), 0.25), settings, np.random.default_rng(0))
+    lr = mild(torch.full((3, 64, 64), 0.25), only(), np.random.default_rng(0))
     torch.testing.assert_close(lr, torch.full((3, 16, 16), 64 / 255))
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"blur_probability": 1.5}, {"noise_sigma": (0.0, 3.0)}, {"jpeg_quality": (50, 101)}, {"sigma": (2.0, 1.0)}],
+    [
+        {"blur_probability": 1.5},
+        {"noise_sigma": (0.0, 3.0)},
+        {"jpeg_quality": (50, 101)},
+        {"sigma": (2.0, 1.0)},
+        {"smoothness": (5.0, 5.0)},
+    ],
 )
 def test_mild_ranges_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -1,6 +1,7 @@
 """Each element of the student's and the teacher's training is one switch that does what it says."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -246,7 +247,7 @@ def test_the_student_works_without_any_loss_network(batch):
 @pytest.mark.parametrize("prediction_type", ["sample", "epsilon", "v_prediction"])
 def test_the_teacher_learns(prediction_type, batch):
     model = tiny_restorer()
-    model.prediction_type = prediction_type
+    model.schedule = replace(model.schedule, prediction_type=prediction_type)
     task = TeacherTask(model, TeacherSettings(hr_conditions=0.5))
     assert set(task.networks) == {"unet"}
     optimizer = torch.optim.Adam(task.players()["teacher"].parameters, lr=3e-3)

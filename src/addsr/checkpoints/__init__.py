@@ -1,1 +1,1 @@
-"""Published checkpoints: their layouts, where their parts lie, and how they are downloaded."""
+"""Models' folders, published and ours: their layouts, where their parts lie, their networks, hashes and downloads."""

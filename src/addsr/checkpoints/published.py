@@ -210,18 +210,20 @@ def _own(folder: Path) -> ModelFiles:
         raise ModelError(f"{folder}: model_index.json names no {missing[0]}")
     kind = PIPELINES[pipeline]
     names: tuple[str, ...] = ("start_point", "psr_weight", "num_inference_steps", "color_fix")
+    optional: tuple[str, ...] = ("guidance_scale", "released_overlap")
     if kind is D3SRSampler:
-        names = ("one_step_timestep", "color_fix")
+        names, optional = ("one_step_timestep", "color_fix"), ()
     if absent := [name for name in names if name not in index]:
         raise ModelError(f"{folder}: model_index.json has no {absent[0]}")
-    defaults = {name: index[name] for name in (*names, "guidance_scale", "released_overlap") if name in index}
+    defaults = {name: index[name] for name in (*names, *optional) if name in index}
     for name, value in defaults.items():
         if must := misfit(name, value, kind.name):
             raise ModelError(f"{folder}: {name} in model_index.json is {value!r}; it must be {must}")
-    sampler = kind()
     if kind is D3SRSampler:
         sampler = D3SRSampler(index["one_step_timestep"])
         defaults = {"num_inference_steps": 1, "color_fix": index["color_fix"]}
+    else:
+        sampler = kind()
     parts = {part: folder / part for part in classes}
     return ModelFiles(folder, parts, sampler, ModelDefaults(**defaults), classes=classes)
 

@@ -23,7 +23,11 @@ def degrade(
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a range, e.g. first.sigma=[0.2,2]; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a range, e.g. first.sigma=[0.2,2] (mild: noise_sigma=[1,5]); may be repeated.",
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -34,7 +38,7 @@ def degrade(
         from addsr.training.config import assignment, make_settings, merged
 
         if changes and case not in RANGES:
-            raise typer.BadParameter(f"the case {case} has no ranges", param_hint="--set")
+            raise typer.BadParameter(f"only {' and '.join(RANGES)} have ranges", param_hint="--set")
         table: dict[str, object] = {}
         for change in changes or []:
             table = merged(table, assignment(f"pairs.degradation.{change}")["pairs"]["degradation"])

@@ -241,18 +241,18 @@ def _idle(upscaler: "Upscaler", options: "RestoreOptions", words: dict[str, Any]
     from addsr.diffusion.guidance import is_guided
 
     restorer, wordless = upscaler.restorer, upscaler.describer is None
-    steps = options.steps or restorer.defaults.num_inference_steps
-    unguided = not is_guided(upscaler.asked(options).guidance_scale)
-    asked = {
+    asked = upscaler.asked(options)
+    unguided = not is_guided(asked.guidance_scale)
+    idle = {
         "words": wordless and prompted(words),
         "--negative-prompt (guidance scale 1)": not wordless and unguided and words["negative_prompt"] is not None,
         "--guidance-scale": wordless and options.guidance_scale is not None,
-        "--psr-weight (one step)": bool(options.psr_weight) and steps == 1,
+        "--psr-weight (one step)": bool(options.psr_weight) and asked.num_inference_steps == 1,
         "--start-point": not restorer.sampler.starts_from_noise and options.start_point is not None,
         # without tiles or sizes that were published otherwise
         "--compat": restorer.is_local and options.compat != "paper",
     }
-    return [name for name, given in asked.items() if given]
+    return [name for name, given in idle.items() if given]
 
 
 def prompted(words: dict[str, Any]) -> bool:

@@ -168,7 +168,7 @@ def poisson(mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return numbers
 
 
-def interpolate(picture: torch.Tensor, size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
+def _interpolate(picture: torch.Tensor, size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
     """One of area, bilinear and bicubic, without antialiasing (as OpenCV resizes, and so the original process)."""
     mode = ("area", "bilinear", "bicubic")[rng.integers(3)]
     if mode == "area":
@@ -215,18 +215,18 @@ def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.rand
     first = settings.first
     out = filter2d(picture, _blur_kernel(first, settings, rng)) if rng.random() < first.blur_probability else picture
     factor = _resize_factor(first, rng)
-    out = interpolate(out, (max(8, int(height * factor)), max(8, int(width * factor))), rng)
+    out = _interpolate(out, (max(8, int(height * factor)), max(8, int(width * factor))), rng)
     out = jpeg(_noise(out, first, rng), int(rng.integers(*first.jpeg_quality, endpoint=True)))
 
     second = settings.second
     if rng.random() < second.blur_probability and min(out.shape[1:]) > max(settings.kernel_sizes):
         out = filter2d(out, _blur_kernel(second, settings, rng))
     factor = _resize_factor(second, rng)
-    out = interpolate(out, (max(8, int(small[0] * factor)), max(8, int(small[1] * factor))), rng)
+    out = _interpolate(out, (max(8, int(small[0] * factor)), max(8, int(small[1] * factor))), rng)
     out = _noise(out, second, rng)
 
     def shrink(x: torch.Tensor) -> torch.Tensor:
-        x = interpolate(x, small, rng)
+        x = _interpolate(x, small, rng)
         if rng.random() >= settings.final_sinc_probability or min(small) <= max(settings.kernel_sizes) // 2:
             return x
         return filter2d(

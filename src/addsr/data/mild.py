@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from addsr.data.degradation import SCALE, filter2d, interpolate, jpeg, standard_normal
+from addsr.data.degradation import SCALE, filter2d, jpeg, standard_normal
 from addsr.data.kernels import gaussian_kernel
 from addsr.data.ranges import Range, WholeRange, check_probability, check_range
+from addsr.image.area import area
 from addsr.image.resize import resize
 from addsr.image.uint8 import from_uint8, to_uint8
 
@@ -32,7 +33,7 @@ class MildSettings:
         gray_probability: the same noise in all channels this often.
         smooth_probability: how often it is correlated, as denoising and the sensor's mosaic leave it.
         smoothness: standard deviation of what it is smoothed with, in LR pixels.
-        sharpening_probability: how often the result is sharpened.
+        sharpening_probability: how often the result is sharpened, its noise too.
         sharpening: by how much of what a blur of one LR pixel takes away.
         jpeg_probability: how often it is compressed.
         jpeg_quality: lowest and highest, as libjpeg counts.
@@ -41,12 +42,12 @@ class MildSettings:
     blur_probability: float = 0.8
     sigma: Range = (0.2, 2.8)
     noise_probability: float = 0.8
-    noise_sigma: Range = (0.5, 30.0)
+    noise_sigma: Range = (0.5, 20.0)
     gray_probability: float = 0.2
     smooth_probability: float = 0.5
     smoothness: Range = (0.4, 1.0)
     sharpening_probability: float = 0.3
-    sharpening: Range = (0.0, 1.0)
+    sharpening: Range = (0.0, 0.6)
     jpeg_probability: float = 0.6
     jpeg_quality: WholeRange = (60, 98)
 
@@ -54,9 +55,9 @@ class MildSettings:
         for name in ("blur", "noise", "gray", "smooth", "sharpening", "jpeg"):
             check_probability(f"{name}_probability", getattr(self, f"{name}_probability"))
         for name, lowest, highest in (
-            ("sigma", 0.01, np.inf),
+            ("sigma", 0.01, BLUR_KERNEL / 3),
             ("noise_sigma", 0.01, np.inf),
-            ("smoothness", 0.01, np.inf),
+            ("smoothness", 0.01, KERNEL / 6),
             ("sharpening", 0, np.inf),
             ("jpeg_quality", 1, 100),
         ):
@@ -70,9 +71,9 @@ def mild(picture: torch.Tensor, settings: MildSettings, rng: np.random.Generator
     if rng.random() < settings.blur_probability:
         sigma_x, sigma_y = rng.uniform(*settings.sigma), rng.uniform(*settings.sigma)
         out = filter2d(out, gaussian_kernel(BLUR_KERNEL, sigma_x, sigma_y, rng.uniform(-np.pi, np.pi)))
-    out = resize(out, small) if rng.random() < 0.5 else interpolate(out, small, rng)
+    out = resize(out, small) if rng.random() < 0.5 else area(out, small)
     if rng.random() < settings.noise_probability:
-        out = out + _noise(out, settings, rng)
+        out = (out + _noise(small, settings, rng)).clamp(0, 1)
     if rng.random() < settings.sharpening_probability:
         soft = filter2d(out, gaussian_kernel(KERNEL, SHARPENED, SHARPENED, 0.0))
         out = out + rng.uniform(*settings.sharpening) * (out - soft)
@@ -81,13 +82,15 @@ def mild(picture: torch.Tensor, settings: MildSettings, rng: np.random.Generator
     return from_uint8(to_uint8(out))
 
 
-def _noise(picture: torch.Tensor, settings: MildSettings, rng: np.random.Generator) -> torch.Tensor:
-    """Of the sensor: a part alike everywhere, and one whose variance grows with the light."""
+def _noise(size: tuple[int, int], settings: MildSettings, rng: np.random.Generator) -> torch.Tensor:
+    """(3, h, w) or, of all channels alike, (1, h, w)."""
     low, high = np.log(settings.noise_sigma)
-    sigma, shot = np.exp(rng.uniform(low, high)) / 255, rng.random()
-    noise = standard_normal((1 if rng.random() < settings.gray_probability else 3, *picture.shape[1:]), rng)
-    if rng.random() < settings.smooth_probability:
-        side = rng.uniform(*settings.smoothness)
-        kernel = gaussian_kernel(KERNEL, side, side, 0.0)
-        noise = filter2d(noise, kernel) / float(np.sqrt(np.square(kernel).sum()))
-    return sigma * (1 - shot + 2 * shot * picture.clamp(0, 1)).sqrt() * noise
+    sigma = float(np.exp(rng.uniform(low, high))) / 255
+    channels = 1 if rng.random() < settings.gray_probability else 3
+    if rng.random() >= settings.smooth_probability:
+        return sigma * standard_normal((channels, *size), rng)
+    smoothness, reach = rng.uniform(*settings.smoothness), KERNEL // 2
+    kernel = gaussian_kernel(KERNEL, smoothness, smoothness, 0.0)
+    wider = standard_normal((channels, size[0] + 2 * reach, size[1] + 2 * reach), rng)  # its border is cut off again
+    smooth = filter2d(wider, kernel)[:, reach:-reach, reach:-reach]
+    return sigma / float(np.sqrt(np.square(kernel).sum())) * smooth

@@ -17,6 +17,7 @@ from addsr.image.uint8 import from_uint8, to_uint8
 from addsr.runtime.complete_folder import complete_folder
 
 RANGES = {"two-order": DegradationSettings, "mild": MildSettings}  # cases that draw from ranges
+Ranges = DegradationSettings | MildSettings
 LONGEST_NAME = 255  # bytes
 _FOLDERS = ("hr", "lr")
 
@@ -26,7 +27,7 @@ def write_pairs(
     out: Path,
     *,
     case: str,
-    settings: DegradationSettings | MildSettings | None,
+    settings: Ranges | None,
     crop: int | None,
     count: int,
     seed: int,
@@ -46,6 +47,7 @@ def write_pairs(
         The number of pairs; a photo that turns out to be damaged is left out, and named in `photos.unreadable`.
 
     Raises:
+        TypeError: for settings of another case.
         DataError: for an unknown case, where there are pairs already, or where every photo is damaged.
     """
     if case not in (*RANGES, *CASES):
@@ -84,9 +86,7 @@ def write_pairs(
     return len(rows)
 
 
-def _degraded(
-    hr: torch.Tensor, case: str, settings: DegradationSettings | MildSettings | None, rng: np.random.Generator
-) -> torch.Tensor:
+def _degraded(hr: torch.Tensor, case: str, settings: Ranges | None, rng: np.random.Generator) -> torch.Tensor:
     if isinstance(settings, DegradationSettings):
         return two_order(hr, settings, rng)
     return fixed_case(hr, case, rng) if settings is None else mild(hr, settings, rng)

@@ -56,9 +56,8 @@ class PairSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be 0 to 1")
         if self.fixed_cases + self.mild > 1:
-            raise DataError(
-                f"pairs.fixed_cases and pairs.mild are {self.fixed_cases} and {self.mild}: more than all pairs"
-            )
+            shares = f"{self.fixed_cases} and pairs.mild {self.mild}"
+            raise DataError(f"pairs.fixed_cases is {shares}; together they must be at most 1")
 
 
 def chosen(count: int, holdout: int, held_out: bool) -> list[int]:

@@ -23,7 +23,7 @@ NUMBERS: dict[str, tuple[type, int, int]] = {  # the steps' limit is the sampler
 
 @dataclass(frozen=True)
 class ModelDefaults:
-    """How a model is asked unless one says otherwise; numbers that belong to its weights.
+    """How a model is asked: unless one says otherwise, by the numbers that belong to its weights.
 
     Attributes:
         start_point: the first latents are noised ones of LR (`lr`, SeeSR's LRE) or noise (`noise`).
@@ -46,7 +46,7 @@ def misfit(name: str, value: Any, sampler: str = "") -> str:
     """What a default must be where `value` is not that, such as "0 to 1" or "one of lr, noise"; empty where it fits.
 
     Args:
-        name: as ModelDefaults, Schedule or a sampler has it.
+        name: of ModelDefaults, or `prediction_type`, `sampler` or `one_step_timestep`.
         value: anything.
         sampler: whose number of steps counts; where it is none, any sampler's.
 

@@ -43,13 +43,13 @@ class Restorer:
         vae: PixelShuffleAutoencoder or diffusers' AutoencoderKL.
         schedule: of its noise, with what the U-Net predicts.
         sampler: how its steps go.
-        defaults: see there.
+        defaults: see there; of a sampler with fewer steps, as many as it has.
         controlnet: AddSRControlNet; None where the U-Net takes the condition picture itself.
         image_encoder: picture (N, 3, 384, 384), ImageNet-normalised -> tokens (N, L, D); None without them.
         fixed_prompt: FixedPrompt, the text embedding of a model that takes no words.
 
     Raises:
-        ValueError: for a schedule that the sampler cannot take.
+        ValueError: for a schedule or a number of steps that the sampler cannot take.
     """
 
     def __init__(
@@ -66,8 +66,10 @@ class Restorer:
     ) -> None:
         self.unet, self.vae, self.controlnet, self.image_encoder = unet, vae, controlnet, image_encoder
         self.fixed_prompt = fixed_prompt
-        self.schedule, self.sampler, self.defaults = schedule, sampler or AddSRSampler(), defaults or ModelDefaults()
-        self.sampler.timesteps(1, schedule)  # an impossible one is known now, not at the first picture
+        self.schedule, self.sampler = schedule, sampler or AddSRSampler()
+        most = min(ModelDefaults.num_inference_steps, self.sampler.most_steps)
+        self.defaults = defaults or ModelDefaults(num_inference_steps=most)
+        self.timesteps()  # impossible ones are known now, not at the first picture
         self.offload = Offload()
 
     @property

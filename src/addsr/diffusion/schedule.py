@@ -74,12 +74,13 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
 
 
 def clip_range(config: Mapping[str, Any]) -> float | None:
-    """`clip_sample_range` of a diffusers scheduler's config, if it clips.
+    """`clip_sample_range` of a diffusers scheduler's config, if that says that it clips: DDPMScheduler does where nobody has
+    said anything, which does not suit latents.
 
     Raises:
         ValueError: unless it is a positive number.
     """
-    if not config.get("clip_sample"):
+    if not config.get("clip_sample") or "clip_sample" in config.get("_use_default_values", ()):
         return None
     clip = config.get("clip_sample_range", 1.0)
     if isinstance(clip, bool) or not isinstance(clip, int | float) or not clip > 0:

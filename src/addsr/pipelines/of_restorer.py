@@ -8,6 +8,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from addsr.diffusion.restorer import Restorer
+from addsr.diffusion.samplers.addsr import AddSRSampler
 from addsr.diffusion.samplers.ancestral import AncestralSampler
 from addsr.diffusion.samplers.d3sr import D3SRSampler
 from addsr.pipelines.addsr import AddSRPipeline
@@ -33,7 +34,7 @@ def pipeline_of(
             one_step_timestep=restorer.sampler.one_step_timestep,
             color_fix=restorer.defaults.color_fix,
         )
-    pipeline_class = SeeSRPipeline if isinstance(restorer.sampler, AncestralSampler) else AddSRPipeline
+    pipeline_class = {AddSRSampler: AddSRPipeline, AncestralSampler: SeeSRPipeline}[type(restorer.sampler)]
     return pipeline_class(
         **networks,
         controlnet=restorer.controlnet,

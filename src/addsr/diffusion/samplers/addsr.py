@@ -25,6 +25,7 @@ class AddSRSampler(Sampler):
     """The first steps of 999, 749, 499 and 249; between two of them x0 gets fresh noise, and refines the condition."""
 
     name = "addsr"
+    title = "AddSR"
     most_steps = len(STUDENT_TIMESTEPS)
     refines = True
 

@@ -49,6 +49,7 @@ class AncestralSampler(Sampler):
     """Posterior steps of fixed small variance, at evenly spaced timesteps, under LR throughout."""
 
     name = "ancestral"
+    title = "SeeSR"
     most_steps = TRAIN_TIMESTEPS - 1
 
     def timesteps(self, num_inference_steps: int, schedule: Schedule) -> list[int]:

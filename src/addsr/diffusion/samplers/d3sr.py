@@ -24,6 +24,7 @@ class D3SRSampler(Sampler):
 
     one_step_timestep: int = TIMESTEP
     name = "d3sr"
+    title = "D³SR"
     most_steps = 1
     starts_from_noise = False
 

@@ -12,7 +12,7 @@ from addsr.diffusion.schedule import Schedule, predict_x0
 Denoiser = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
 # (step, x0) after each step
 StepCallback = Callable[[int, torch.Tensor], torch.Tensor | None]
-# standard normal noise shaped as the latents, for step 1, 2, …
+# step -> standard normal noise shaped as the latents
 FreshNoise = Callable[[int], torch.Tensor]
 
 
@@ -21,6 +21,7 @@ class Sampler(ABC):
 
     Attributes:
         name: as settings and messages have it.
+        title: of the models that it is for.
         most_steps: how many it can make.
         refines: from the second step on the condition takes in the last prediction (PSR), and the representation tokens
             with it.
@@ -28,6 +29,7 @@ class Sampler(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
     most_steps: ClassVar[int]
     refines: ClassVar[bool] = False
     starts_from_noise: ClassVar[bool] = True
@@ -62,7 +64,7 @@ class Sampler(ABC):
             lr: condition picture of the first step, (N, 3, f·H, f·W) in [0, 1].
             timesteps: see above.
             schedule: abar_t, and what the network predicts.
-            noise: fresh for each further step.
+            noise: fresh for each further step, from 1 on.
             decode: x0 -> picture (N, 3, f·H, f·W), about [0, 1].
             psr_weight: of a sampler that refines, see `addsr.diffusion.samplers.addsr.refine_condition`.
             callback: called after each step with its number and x0; what it returns, if not None, replaces x0.
