@@ -37,7 +37,7 @@ class Expected:
     def text(self) -> str:
         """For people."""
         tiles = "1 tile" if self.tiles == 1 else f"{self.tiles} tiles"
-        memory = f"{self.peak / 1e9:.1f} GB at the peak ({self.weights / 1e9:.2f} GB of it weights)"
+        memory = f"{self.peak / 1e9:.2f} GB at the peak ({self.weights / 1e9:.2f} GB of it weights)"
         return f"{self.width}×{self.height} in {tiles} of {self.tile} pixels, {memory}, about {self.seconds:.2g} s"
 
     def row(self) -> dict[str, Any]:
