@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from addsr.diffusion.samplers.addsr import AddSRSampler, refine_condition
+from addsr.diffusion.samplers.addsr import AddSRSampler
+from addsr.diffusion.samplers.refinement import refine_condition
 from addsr.diffusion.schedule import Schedule, add_noise, predict_x0, scaled_linear_alphas_cumprod, student_timesteps
 
 ALPHAS = scaled_linear_alphas_cumprod()

@@ -1,12 +1,11 @@
 """Multi-step ancestral sampling (DDPM, Ho et al. 2020): SeeSR's sampler, and how a teacher is asked by itself."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from addsr.diffusion.samplers.sampler import Denoiser, FreshNoise, Sampler, StepCallback, predicted_x0
+from addsr.diffusion.samplers.sampler import Sampler
 from addsr.diffusion.schedule import TRAIN_TIMESTEPS, Schedule
 
 TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
@@ -56,28 +55,23 @@ class AncestralSampler(Sampler):
         count = len(schedule.alphas_cumprod)
         return spaced_timesteps(num_inference_steps, schedule.timestep_spacing, schedule.steps_offset, count)
 
-    def sample(
+    def latents_after(
         self,
-        denoise: Denoiser,
+        x0: torch.Tensor,
         latents: torch.Tensor,
-        lr: torch.Tensor,
-        *,
-        timesteps: Sequence[int],
+        timestep: int,
+        following: int,
         schedule: Schedule,
-        noise: FreshNoise,
-        decode: Callable[[torch.Tensor], torch.Tensor],
-        psr_weight: float = 0.0,
-        callback: StepCallback | None = None,
+        noise: torch.Tensor,
     ) -> torch.Tensor:
-        alphas_cumprod, x0 = schedule.alphas_cumprod, latents
-        for step, timestep in enumerate(timesteps):
-            x0 = predicted_x0(denoise(latents, timestep, lr), latents, step, timestep, schedule, callback)
-            if (clip := schedule.clip_sample_range) is not None:
-                x0 = x0.clamp(-clip, clip)
-            if step + 1 < len(timesteps):
-                abar, abar_next = alphas_cumprod[timestep].double(), alphas_cumprod[timesteps[step + 1]].double()
-                alpha = abar / abar_next
-                mean = (abar_next.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - abar_next) * latents) / (1 - abar)
-                spread = ((1 - abar_next) / (1 - abar) * (1 - alpha)).sqrt()
-                latents = (mean + spread * noise(step + 1)).to(latents.dtype)
-        return x0
+        """Drawn from the posterior."""
+        abar, abar_next = (schedule.alphas_cumprod[t].double() for t in (timestep, following))
+        alpha = abar / abar_next
+        mean = (abar_next.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - abar_next) * latents) / (1 - abar)
+        spread = ((1 - abar_next) / (1 - abar) * (1 - alpha)).sqrt()
+        return (mean + spread * noise).to(latents.dtype)
+
+    def within_range(self, x0: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """Clamped, where the schedule says so."""
+        clip = schedule.clip_sample_range
+        return x0 if clip is None else x0.clamp(-clip, clip)

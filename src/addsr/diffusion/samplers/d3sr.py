@@ -1,11 +1,8 @@
 """D³SR's step (its fig. 1): from the latents of LR themselves, without noise, at one fixed timestep."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from addsr.diffusion.samplers.sampler import Denoiser, FreshNoise, Sampler, StepCallback, predicted_x0
+from addsr.diffusion.samplers.sampler import Sampler
 from addsr.diffusion.schedule import Schedule
 
 TIMESTEP = 399
@@ -32,19 +29,3 @@ class D3SRSampler(Sampler):
         if num_inference_steps != 1:
             raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be 1")
         return [self.one_step_timestep]
-
-    def sample(
-        self,
-        denoise: Denoiser,
-        latents: torch.Tensor,
-        lr: torch.Tensor,
-        *,
-        timesteps: Sequence[int],
-        schedule: Schedule,
-        noise: FreshNoise,
-        decode: Callable[[torch.Tensor], torch.Tensor],
-        psr_weight: float = 0.0,
-        callback: StepCallback | None = None,
-    ) -> torch.Tensor:
-        (timestep,) = timesteps
-        return predicted_x0(denoise(latents, timestep, lr), latents, 0, timestep, schedule, callback)

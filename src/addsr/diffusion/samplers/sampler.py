@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import torch
 
-from addsr.diffusion.schedule import Schedule, predict_x0
+from addsr.diffusion.samplers.refinement import refine_condition
+from addsr.diffusion.schedule import Schedule, add_noise, predict_x0
 
 # (latents, timestep, condition picture) -> prediction
 Denoiser = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
@@ -42,7 +43,22 @@ class Sampler(ABC):
             ValueError: if the sampler has none of so many.
         """
 
-    @abstractmethod
+    def latents_after(
+        self,
+        x0: torch.Tensor,
+        latents: torch.Tensor,
+        timestep: int,
+        following: int,
+        schedule: Schedule,
+        noise: torch.Tensor,
+    ) -> torch.Tensor:
+        """Of the next step: x0 noised to the timestep that follows."""
+        return add_noise(x0, noise, following, schedule.alphas_cumprod)
+
+    def within_range(self, x0: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """x0 where the sampler lets it be: anywhere."""
+        return x0
+
     def sample(
         self,
         denoise: Denoiser,
@@ -66,20 +82,17 @@ class Sampler(ABC):
             schedule: abar_t, and what the network predicts.
             noise: fresh for each further step, from 1 on.
             decode: x0 -> picture (N, 3, f·H, f·W), about [0, 1].
-            psr_weight: of a sampler that refines, see `addsr.diffusion.samplers.addsr.refine_condition`.
+            psr_weight: of a sampler that refines, see `refine_condition`; 0 skips the decoding between steps.
             callback: called after each step with its number and x0; what it returns, if not None, replaces x0.
         """
-
-
-def predicted_x0(
-    prediction: torch.Tensor,
-    latents: torch.Tensor,
-    step: int,
-    timestep: int,
-    schedule: Schedule,
-    callback: StepCallback | None,
-) -> torch.Tensor:
-    """x0 of one step, or what the callback puts in its place."""
-    x0 = predict_x0(prediction, latents, timestep, schedule.alphas_cumprod, schedule.prediction_type)
-    replaced = None if callback is None else callback(step, x0)
-    return x0 if replaced is None else replaced
+        condition, x0 = lr, latents
+        for step, timestep in enumerate(timesteps):
+            prediction = denoise(latents, timestep, condition)
+            x0 = predict_x0(prediction, latents, timestep, schedule.alphas_cumprod, schedule.prediction_type)
+            replaced = None if callback is None else callback(step, x0)
+            x0 = self.within_range(x0 if replaced is None else replaced, schedule)
+            if step + 1 < len(timesteps):
+                latents = self.latents_after(x0, latents, timestep, timesteps[step + 1], schedule, noise(step + 1))
+                if self.refines and psr_weight:
+                    condition = refine_condition(decode(x0), lr, psr_weight)
+        return x0

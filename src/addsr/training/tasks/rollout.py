@@ -12,7 +12,7 @@ import torch
 
 from addsr.data.draws import Draws
 from addsr.diffusion.restorer import Restorer
-from addsr.diffusion.samplers.addsr import refine_condition
+from addsr.diffusion.samplers.refinement import refine_condition
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, predict_x0
 from addsr.training.context import Context, TextEncoder, context_of
 from addsr.training.task import Batch
