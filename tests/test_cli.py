@@ -363,6 +363,15 @@ def test_a_published_model_from_the_command_line(addsr, photo, release, tmp_path
     assert (code, json.loads(out)["tags"]) == (1, ["cat", "sky"])
     assert "no.jpg" in err
     assert addsr("tag", photo, "--model", "compact")[0] == 1
+    assert addsr("tag", photo, "--write", "--model", release)[0] == 0
+    caption = photo.with_suffix(".txt")
+    assert caption.read_text() == "cat, sky\n"
+    assert addsr("tag", photo, "--write", "--model", release)[0] == 0
+    caption.write_text("my own words")
+    code, _, err = addsr("tag", photo, "--write", "--model", release)
+    assert (code, caption.read_text()) == (1, "my own words")
+    assert f"{caption}: there is another caption" in err
+    caption.unlink()
     code, _, err = addsr("convert", release, "-o", tmp_path / "converted")
     assert (code, "18 files" in err) == (0, True)
     assert addsr("convert", release, "-o", tmp_path / "converted")[0] == 1

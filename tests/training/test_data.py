@@ -32,6 +32,15 @@ def test_pairs_depend_on_seed_and_count_alone(photos):
     assert not set(held.chosen) & set(Pairs(photos, settings, 0, 10).chosen)
 
 
+@pytest.mark.parametrize("turns", [True, False])
+def test_what_is_up_stays_up_where_crops_are_not_turned(turns, tmp_path):
+    rows = np.linspace(0, 255, 96).astype(np.uint8)[:, None, None]
+    Image.fromarray(np.broadcast_to(rows, (96, 96, 3)).copy()).save(tmp_path / "dark_above.png")
+    pairs = Pairs(Photos([tmp_path]), PairSettings(crop=64, turns=turns), 0, 16)
+    upright = [pairs[i]["hr"][:, :8].mean() < pairs[i]["hr"][:, -8:].mean() - 0.2 for i in range(16)]
+    assert all(upright) is not turns
+
+
 def test_photos_come_from_tars_too_with_captions(folder, photos, tmp_path):
     (tmp_path / "0.txt").write_text("noise, coloured\n")
     with tarfile.open(tmp_path / "shard.tar", "w") as tar:

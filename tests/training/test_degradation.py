@@ -1,10 +1,21 @@
 """The degradation, as pure functions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from addsr.data.degradation import CASES, DegradationSettings, area, filter2d, fixed_case, poisson, two_order
+from addsr.data.degradation import (
+    CASES,
+    DegradationSettings,
+    _noise,
+    area,
+    filter2d,
+    fixed_case,
+    poisson,
+    two_order,
+)
 from addsr.data.kernels import gaussian_kernel, sinc_kernel
 from addsr.data.mild import MildSettings, mild
 
@@ -136,3 +147,12 @@ def test_mild_leaves_a_picture_as_it_is_where_nothing_is_asked_for():
 def test_mild_ranges_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         MildSettings(**wrong)
+
+
+def test_noise_is_clipped_before_anything_else():
+    rng = np.random.default_rng(0)
+    for probability in (0.0, 1.0):  # Poisson, Gaussian
+        stage = replace(DegradationSettings().second, gaussian_probability=probability, gaussian_sigma=(30, 30))
+        for level in (0.02, 0.98):
+            noisy = _noise(torch.full((3, 32, 32), level), stage, rng)
+            assert 0 <= noisy.min() < noisy.max() <= 1

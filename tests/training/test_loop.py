@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from addsr.data.pairs import Pairs
 from addsr.errors import TrainingError
 from addsr.training.checkpoint import latest_checkpoint, save_checkpoint
+from addsr.training.ema import EMA
 from addsr.training.lock import locked
-from addsr.training.loop import LoopSettings, rate_at
+from addsr.training.loop import LoopSettings, parts_of, rate_at
 from addsr.training.report import Reporter
 from addsr.training.tasks.student import StudentTask
 from tests.training.runs import make_loop, student_task
@@ -81,7 +82,7 @@ def test_a_killed_run_goes_on_bit_by_bit(folder, lpips_weights, tmp_path):
     process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     process.wait()
     resumed = make_loop(folder, lpips_weights, tmp_path / "killed", {}, images=40)
-    assert resumed.resume() > 0
+    assert 0 < resumed.resume() < 40
     resumed.run()
     ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert ours.keys() == theirs.keys()
@@ -203,6 +204,9 @@ def test_minutes_anneal_to_the_end(folder, lpips_weights, tmp_path):
     loop = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=4000, minutes=0.02)
     assert loop.run()
     assert loop.images < 4000
+    assert (
+        loop.optimizers["generator"].param_groups[0]["lr"] < loop.settings.rate / 2
+    )  # one step before the end, or less
 
 
 def test_accumulation_equals_the_whole_batch(folder, lpips_weights, tmp_path):
@@ -259,8 +263,12 @@ def test_a_loss_that_is_not_finite_stops(folder, lpips_weights, tmp_path):
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
 
 
-def test_checkpoints_of_other_networks_are_refused(folder, lpips_weights, tmp_path):
+def test_checkpoints_of_other_networks_and_damaged_ones_are_refused(folder, lpips_weights, tmp_path):
     make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8).run()
+    other = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8)
+    other.task.networks["unet"].conv_in = torch.nn.Conv2d(5, 8, 3)
+    with pytest.raises(TrainingError, match="does not fit this run or is damaged"):
+        other.resume()
     (latest_checkpoint(tmp_path / "run") / "unet.safetensors").write_bytes(b"broken")
     with pytest.raises(TrainingError, match="does not fit this run or is damaged"):
         make_loop(folder, lpips_weights, tmp_path / "run", {}, images=8).resume()
@@ -278,7 +286,7 @@ def test_the_rate_warms_up_and_falls():
     [
         ({"precision": "int8"}, "loop.precision is 'int8'"),
         ({"batch": 0}, "loop.batch is 0"),
-        ({"accumulate": 3}, "divisible"),
+        ({"accumulate": 5}, "a batch of 4 has no more"),
     ],
 )
 def test_bad_loop_settings_are_refused(settings, message, folder, lpips_weights, tmp_path):
@@ -286,9 +294,39 @@ def test_bad_loop_settings_are_refused(settings, message, folder, lpips_weights,
         make_loop(folder, lpips_weights, tmp_path / "run", {}, **settings)
 
 
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "processes", "parts"),
+    [(8, 1, 1, 1), (8, 4, 1, 4), (8, 4, 2, 2), (8, 4, 8, 1), (6, 4, 1, 6), (6, 6, 3, 2), (32, 16, 8, 2)],
+)
+def test_processes_share_the_parts_of_a_batch(batch, accumulate, processes, parts):
+    assert parts_of(LoopSettings(images=1, batch=batch, accumulate=accumulate), processes) == parts
+
+
+def test_a_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(TrainingError, match="batch is 6; it must be divisible by the 4 processes"):
+        parts_of(LoopSettings(images=1, batch=6), 4)
+
+
+def test_averaged_weights_follow_and_share_what_is_frozen():
+    network = torch.nn.Linear(2, 2)
+    network.bias.requires_grad_(False)
+    average = EMA(network, 0.5)
+    assert average.module.bias is network.bias
+    start = network.weight.detach().clone()
+    with torch.no_grad():
+        network.weight += 1
+    average.update(network)  # at first a tenth stays, then two elevenths, up to the decay
+    torch.testing.assert_close(average.module.weight.detach(), start + 0.9)
+    average.update(network)
+    torch.testing.assert_close(average.module.weight.detach(), start + 1 - 0.1 * 2 / 11)
+    assert not average.module.weight.requires_grad
+    assert network.weight.requires_grad
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_all_that_trains_gets_a_gradient_in_bfloat16(accumulate, folder, lpips_weights, tmp_path):
-    settings = {"images": 8, "accumulate": accumulate, "precision": "bf16", "clip": 0}
+    # a seed at which one of the four pictures is among the fourth that the autoencoder trains on
+    settings = {"images": 8, "accumulate": accumulate, "precision": "bf16", "clip": 0, "seed": 2}
     loop = make_loop(
         folder, lpips_weights, tmp_path, {"distillation": 0, "trainable": ["*"], "refine": 1.0}, **settings
     )

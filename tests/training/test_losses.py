@@ -273,3 +273,11 @@ def test_a_grid_is_measured_in_float32_and_flat_pictures_have_gradients():
     grid_distance(flat, targets[:1], 4).sum().backward()
     assert flat.grad is not None
     assert flat.grad.isfinite().all()
+
+
+def test_lpips_is_computed_in_float32_under_autocast(lpips_weights):
+    distance, generator = SqueezeLPIPS(lpips_weights), torch.Generator().manual_seed(0)
+    a, b = (torch.rand(2, 3, 64, 64, generator=generator) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = distance(a, b)
+    assert torch.equal(halved, distance(a, b))

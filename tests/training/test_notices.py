@@ -36,3 +36,9 @@ def test_options_that_the_settings_leave_without_effect_are_named(task, given, l
 def test_options_with_effect_are_not(task, given):
     config = {"task": task} | given
     assert not list(notices(config, task_settings(config), {}))
+
+
+def test_a_model_that_learns_from_captions_and_gets_none_is_said():
+    config = {"task": {"kind": "teacher"}}
+    (told,) = notices(config, task_settings(config), {}, wordless=True)
+    assert "no photo has a caption" in told

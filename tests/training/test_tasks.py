@@ -161,6 +161,72 @@ def test_refinement_mixes_the_own_picture_into_the_condition_in_the_range_of_lr(
         assert 0 <= condition.min() <= condition.max() <= 1
 
 
+def test_the_weight_of_the_own_picture_is_one_for_all_steps(lpips_weights, batch):
+    weighed = {"refine": 1, "distillation": 0, "adversarial": 0, "hr_latents": 0.0}
+    task = student_task(lpips_weights, **weighed, psr_weights=[1.0, 1.0])
+    seen, pictures = [], []
+    spied(task.student, seen)
+    decode = task.student.decode_latents
+    task.student.decode_latents = lambda *args: pictures.append(decode(*args)) or pictures[-1]
+    task.losses("generator", batch, moment())
+    (_, _), *later = seen
+    made = torch.cat(pictures).clamp(0, 1)
+    for _, condition in later:  # a picture that was made, and nothing of LR
+        for one in condition:
+            assert min((one - other).abs().max() for other in made) < 1e-6
+    with pytest.raises(TrainingError, match=r"task\.psr_weights is 2; it must be 0 to 1"):
+        student_task(lpips_weights, **weighed, psr_weights=[0.0, 2])
+
+
+def test_refinement_refreshes_the_tokens(lpips_weights, batch):
+    task, described = student_task(lpips_weights, refine=1, distillation=0, adversarial=0), []
+    task.student.image_encoder = torch.nn.Identity()
+    task.student.encode_image = lambda picture: described.append(picture)
+    seen = []
+    spied(task.student, seen)
+    task.losses("generator", batch, moment())
+    assert len(described) == len(seen) > 1
+    assert all(torch.equal(picture, condition) for picture, (_, condition) in zip(described, seen, strict=True))
+
+
+def test_predictions_are_float32_under_autocast(batch):
+    model = tiny_restorer()
+    latents = torch.zeros(3, 4, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.predict(latents, 999, batch["lr"]).dtype == torch.float32
+
+
+@pytest.mark.parametrize("start_point", ["lr", "noise"])
+def test_the_first_step_starts_where_inference_does(start_point, lpips_weights, batch):
+    task, starts = student_task(lpips_weights, refine=0, distillation=0, adversarial=0), []
+    task.student.defaults = replace(task.student.defaults, start_point=start_point)
+    predict = task.student.predict
+    task.student.predict = lambda latents, *others: starts.append(latents) or predict(latents, *others)
+    for lr in (batch["lr"], 1 - batch["lr"]):
+        task.losses("generator", {**batch, "lr": lr}, moment())
+    assert torch.equal(*starts) is (start_point == "noise")
+
+
+@pytest.mark.parametrize("null_text", [0.0, 1.0])
+def test_the_share_of_null_text(null_text, lpips_weights, batch):
+    task, asked = student_task(lpips_weights, adversarial=0, refine=0, distillation=0, null_text=null_text), []
+    task.encode_text = lambda prompts: asked.append(list(prompts))
+    task.losses("generator", {**batch, "prompt": ["a", "b", "c"]}, moment())
+    assert asked[0] == (["", "", ""] if null_text else ["a", "b", "c"])
+
+
+def test_hr_is_encoded_only_where_a_step_starts_from_it(lpips_weights, batch):
+    for refine, hr_latents, expected in ((0, 1.0, 0), (1, 0.0, 0), (1, 1.0, 1)):
+        task = student_task(
+            lpips_weights, refine=refine, hr_latents=hr_latents, distillation=0, adversarial=0, autoencoder=0
+        )
+        task.student.defaults = replace(task.student.defaults, start_point="noise")
+        encoded, encode = [], task.student.encode_latents
+        task.student.encode_latents = lambda *args, encode=encode, encoded=encoded: encoded.append(1) or encode(*args)
+        task.losses("generator", batch, moment())
+        assert len(encoded) == expected
+
+
 def test_a_later_step_is_reached_step_by_step(lpips_weights, batch):
     """As at inference: what is trained at 249 has been at 999, 749 and 499, and only the two ends have gradients."""
     reached = set()

@@ -30,11 +30,16 @@ def tag(
     ram: RamOption = None,
     dape: DapeOption = None,
     catalogue: CatalogueOption = None,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Write them to NAME.txt beside NAME.jpg too: captions, as training reads them."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photo.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Print the tags that the model recognises and would put before your prompt."""
     with failing_cleanly(debug):
+        from addsr.data.captions import write_caption
         from addsr.errors import AddSRError
         from addsr.image.read import read_picture
         from addsr.image.transparency import fill_clear
@@ -47,6 +52,8 @@ def tag(
                 picture = read_picture(photo)
                 pixels = picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha)
                 tags = tagger.tags(pixels)
+                if write:
+                    write_caption(photo, ", ".join(tags))
             except AddSRError as error:
                 typer.echo(f"error: {error}", err=True)
                 failed = True

@@ -203,8 +203,10 @@ def _resize_factor(stage: StageSettings, rng: np.random.Generator) -> float:
 def _noise(picture: torch.Tensor, stage: StageSettings, rng: np.random.Generator) -> torch.Tensor:
     gray = rng.random() < stage.gray_probability
     if rng.random() < stage.gaussian_probability:
-        return add_gaussian_noise(picture, rng.uniform(*stage.gaussian_sigma), gray, rng)
-    return add_poisson_noise(picture, rng.uniform(*stage.poisson_scale), gray, rng)
+        noisy = add_gaussian_noise(picture, rng.uniform(*stage.gaussian_sigma), gray, rng)
+    else:
+        noisy = add_poisson_noise(picture, rng.uniform(*stage.poisson_scale), gray, rng)
+    return noisy.clamp(0, 1)  # as a sensor clips, before anything is resized again
 
 
 def two_order(picture: torch.Tensor, settings: DegradationSettings, rng: np.random.Generator) -> torch.Tensor:

@@ -26,6 +26,7 @@ class PairSettings:
     Attributes:
         crop: side of the HR crop in pixels.
         min_contrast, redraws: crops of a smaller standard deviation (in [0, 1]) are drawn anew, up to so many times.
+        turns: crops are turned by quarters and mirrored; else mirrored alone, for a model that knows what is up.
         holdout: every n-th photo is kept from training, for choosing checkpoints.
         fixed_cases, mild: shares of the pairs degraded by the paper's four cases, and mildly, as a good camera's photos are;
             the others go through the two-order process.
@@ -38,6 +39,7 @@ class PairSettings:
     crop: int = 160
     min_contrast: float = 0.04
     redraws: int = 3
+    turns: bool = True
     holdout: int = 36
     fixed_cases: float = 0.25
     mild: float = 0.0
@@ -101,15 +103,17 @@ class RealPairs:
     def __len__(self) -> int:
         return len(self.couples)
 
-    def crop(self, index: int, side: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def crop(
+        self, index: int, side: int, rng: np.random.Generator, *, turned: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """HR (3, side, side) and LR (3, side/4, side/4) in [0, 1] of the same place and orientation of a pair."""
         ours, theirs = self.couples[index]
         hr, lr = self.hr[ours], self.lr[theirs]
         small = side // SCALE
         top, left = (int(rng.integers(extent - small + 1)) for extent in lr.shape[:2])
-        turns, flip = int(rng.integers(4)), rng.random() < 0.5
         lr_crop = lr[top : top + small, left : left + small]
         hr_crop = hr[SCALE * top : SCALE * top + side, SCALE * left : SCALE * left + side]
+        turns, flip = orientation(rng, turned=turned)
         return from_uint8(orient(hr_crop, turns, flip)), from_uint8(orient(lr_crop, turns, flip))
 
     def shortest_side(self, index: int) -> int:
@@ -209,14 +213,14 @@ class Pairs(Dataset[dict[str, Any]]):
         while True:
             index = _drawn(self.chosen_real, len(real), lambda i: real.shortest_side(i) >= side, damaged, rng)
             try:
-                return real.crop(index, side, rng), damaged
+                return real.crop(index, side, rng, turned=self.settings.turns), damaged
             except DamagedPhotoError as error:
                 damaged.append(error.name)
                 if len(damaged) > MOST_DAMAGED:
                     raise
 
     def _crop(self, rng: np.random.Generator) -> tuple[torch.Tensor, int, list[str]]:
-        """A random crop in one of the eight orientations, the photo that it is from, and damaged ones passed over.
+        """A random crop in a random orientation, the photo that it is from, and damaged ones passed over.
 
         Flat sky teaches little, so it is drawn less often.
         """
@@ -235,7 +239,7 @@ class Pairs(Dataset[dict[str, Any]]):
             top, left = (int(rng.integers(extent - side + 1)) for extent in photo.shape[:2])
             crop = photo[top : top + side, left : left + side]
             if redraws == 0 or crop.std() >= 255 * self.settings.min_contrast:
-                return from_uint8(orient(crop, int(rng.integers(4)), rng.random() < 0.5)), index, damaged
+                return from_uint8(orient(crop, *orientation(rng, turned=self.settings.turns))), index, damaged
             redraws -= 1
 
 
@@ -248,6 +252,12 @@ def _drawn(
     if len(damaged) >= MOST_DAMAGED // 2:
         chosen = [index for index in range(count) if fits(index)]
     return chosen[rng.integers(len(chosen))]
+
+
+def orientation(rng: np.random.Generator, *, turned: bool) -> tuple[int, bool]:
+    """Random quarter turns, 0 unless `turned`, and whether to mirror; the draws are the same in number either way."""
+    turns, flip = int(rng.integers(4)), rng.random() < 0.5
+    return turns if turned else 0, bool(flip)
 
 
 def orient(crop: np.ndarray, turns: int, flip: bool) -> np.ndarray:

@@ -55,6 +55,7 @@ class Photos:
 
     Attributes:
         names: of the photos.
+        captioned: how many have a caption.
         sizes: (width, height) of them in pixels, upright.
         unreadable, too_small: names of what was left out, and why.
 
@@ -87,6 +88,7 @@ class Photos:
             raise DataError(f"no usable photo in {where}: {left_out}")
         self._places = [found[name] for name in self.names]
         self._captions = [captions.get(str(Path(name).with_suffix(""))) for name in self.names]
+        self.captioned = len(self.names) - self._captions.count(None)
         self._decoded: OrderedDict[int, np.ndarray] = OrderedDict()
         self._room = memory * 1_000_000
 

@@ -67,10 +67,11 @@ class SqueezeLPIPS(nn.Module):
         return [tap / (tap.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for tap in self.raw_features(x)]
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            reference = self.features(b)
-        distances = [
-            F.conv2d((x - y).pow(2), self.get_buffer(f"lin{i}_weight")).mean((1, 2, 3))
-            for i, (x, y) in enumerate(zip(self.features(a), reference, strict=True))
-        ]
-        return torch.stack(distances).sum(0)
+        with torch.autocast(a.device.type, enabled=False):  # in bf16 its gradient is off by a third of its length
+            with torch.no_grad():
+                reference = self.features(b.float())
+            distances = [
+                F.conv2d((x - y).pow(2), self.get_buffer(f"lin{i}_weight")).mean((1, 2, 3))
+                for i, (x, y) in enumerate(zip(self.features(a.float()), reference, strict=True))
+            ]
+            return torch.stack(distances).sum(0)

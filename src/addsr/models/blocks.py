@@ -4,6 +4,7 @@ A layer is resnet -> text cross-attention -> representation cross-attention; eit
 are those of the published checkpoints (`resnets`, `attentions`, `image_attentions`, `downsamplers`, `upsamplers`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -57,8 +58,16 @@ class BlockSettings:
 
 
 class Layers(nn.Module):
-    """Residual blocks with their attentions; the base of the down, mid and up blocks."""
+    """Residual blocks with their attentions; the base of the down, mid and up blocks.
 
+    Attributes:
+        gradient_checkpointing: what a residual block computes is not kept for the backward pass but computed anew there;
+            diffusers' `enable_gradient_checkpointing` sets it, in the attentions too.
+    """
+
+    resnets: nn.ModuleList
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., torch.Tensor]
     attentions: nn.ModuleList | None
     image_attentions: nn.ModuleList | None
 
@@ -72,6 +81,12 @@ class Layers(nn.Module):
 
         self.attentions = build(settings.text_channels)
         self.image_attentions = build(settings.image_channels)
+
+    def residual(self, index: int, hidden_states: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
+        resnet = self.resnets[index]
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(resnet, hidden_states, temb)
+        return resnet(hidden_states, temb)
 
     def attend(
         self, index: int, hidden_states: torch.Tensor, text: torch.Tensor | None, image: torch.Tensor | None
@@ -108,8 +123,8 @@ class DownBlock(Layers):
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(N, C, H, W) -> (N, C', H/2, W/2) and the skips, one a layer and one for the downsampling."""
         skips = []
-        for index, resnet in enumerate(self.resnets):
-            hidden_states = self.attend(index, resnet(hidden_states, temb), text, image)
+        for index in range(len(self.resnets)):
+            hidden_states = self.attend(index, self.residual(index, hidden_states, temb), text, image)
             skips.append(hidden_states)
         if self.downsamplers is not None:
             hidden_states = self.downsamplers[0](hidden_states)
@@ -128,8 +143,8 @@ class MidBlock(Layers):
     def forward(
         self, hidden_states: torch.Tensor, temb: torch.Tensor, text: torch.Tensor | None, image: torch.Tensor | None
     ) -> torch.Tensor:
-        hidden_states = self.resnets[0](hidden_states, temb)
-        return self.resnets[1](self.attend(0, hidden_states, text, image), temb)
+        hidden_states = self.residual(0, hidden_states, temb)
+        return self.residual(1, self.attend(0, hidden_states, text, image), temb)
 
 
 class UpBlock(Layers):
@@ -162,8 +177,8 @@ class UpBlock(Layers):
         image: torch.Tensor | None,
     ) -> torch.Tensor:
         """Takes its skips off the end of `skips`, the last one first."""
-        for index, resnet in enumerate(self.resnets):
-            hidden_states = resnet(torch.cat([hidden_states, skips.pop()], dim=1), temb)
+        for index in range(len(self.resnets)):
+            hidden_states = self.residual(index, torch.cat([hidden_states, skips.pop()], dim=1), temb)
             hidden_states = self.attend(index, hidden_states, text, image)
         if self.upsamplers is not None:  # to the next skip's size: twice, or one less where the level above was odd
             hidden_states = self.upsamplers[0](hidden_states, output_size=skips[-1].shape[2:])

@@ -50,6 +50,8 @@ class AddSRControlNet(UNetEncoder, ModelMixin, ConfigMixin):
 
     config_name = "config.json"
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,

@@ -39,6 +39,8 @@ class AddSRUNet(UNetEncoder, ModelMixin, ConfigMixin):
 
     config_name = "config.json"
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,
@@ -146,7 +148,17 @@ class AddSRUNet(UNetEncoder, ModelMixin, ConfigMixin):
             hidden_states = hidden_states + mid_block_additional_residual
         for block in self.up_blocks:
             hidden_states = block(hidden_states, skips, temb, encoder_hidden_states, image_encoder_hidden_states)
-        prediction = self.conv_out(nn.functional.silu(self.conv_norm_out(hidden_states)))
+        prediction = self._predict(nn.functional.silu(self.conv_norm_out(hidden_states)))
         if self.cond_skip is not None:
             prediction = prediction + self.cond_skip(controlnet_cond)[0]
         return prediction
+
+    def _predict(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """conv_out, under autocast (training) in float32: at t = 999 Eq. 4 enlarges an error of epsilon fourteen times, and
+        bfloat16's is a thousandth.
+        """
+        kind = hidden_states.device.type
+        if kind == "meta" or not torch.is_autocast_enabled(kind):
+            return self.conv_out(hidden_states)
+        with torch.autocast(kind, enabled=False):
+            return self.conv_out(hidden_states.float())

@@ -86,7 +86,7 @@ class Adversary:
         trained = self._parameters()
         for parameter in trained:
             parameter.requires_grad_(False)
-        loss = self.generator_loss(score())
+        loss = self.generator_loss(score().float())  # under autocast scores are coarse
         for parameter in trained:
             parameter.requires_grad_(True)
         weight = torch.tensor(self.weight, device=loss.device)
@@ -96,6 +96,7 @@ class Adversary:
 
     def learns(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, torch.Tensor]:
         """The discriminator's losses from its scores."""
+        real, fake = real.float(), fake.float()
         return {"total": self.discriminator_loss(real, fake), "real": real.mean(), "fake": fake.mean()}
 
     def _parameters(self) -> list[nn.Parameter]:

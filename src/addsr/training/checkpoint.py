@@ -152,4 +152,4 @@ def _save_frozen(run: Path, networks: Mapping[str, nn.Module], frozen: Mapping[s
 
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    save_file({key: value.contiguous().clone() for key, value in tensors.items()}, path)
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, path)

@@ -17,11 +17,13 @@ from addsr.errors import DataError, MissingExtraError, TrainingError
 from addsr.runtime.device import is_out_of_memory
 from addsr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from addsr.training.ema import EMA
+from addsr.training.recompute import recompute
 from addsr.training.report import Reporter
 from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player, Task
 
 PRECISIONS = ("fp32", "bf16")
+BUCKET = 50_000_000  # gradients that are averaged over processes at once
 # what torch says of processes that it started to load data
 _LOST_WORKER = ("DataLoader worker (pid", "unable to allocate shared memory", "out of shared memory")
 
@@ -33,7 +35,7 @@ class LoopSettings:
     Attributes:
         images: length of the run.
         batch: images an update, over all processes.
-        accumulate: parts that a process takes its share of the batch in, to spare memory.
+        accumulate: parts that the batch is taken in, at least, to spare memory; several processes share them.
         rate, final_rate, warmup: peak learning rate, after a linear warm-up over `warmup` images; then a cosine down to
             `final_rate` of it.
         weight_decay, betas: of AdamW; AddSR's discriminator has 0 and 0.99.
@@ -46,6 +48,8 @@ class LoopSettings:
             whichever of images and minutes is further on; 0 for no limit. A run with it does not repeat bit by bit.
         max_minutes: the run is broken off after this time, to be resumed; 0 for never.
         precision: `fp32`, or autocast to `bf16`.
+        gradient_checkpointing: compute the activations of the networks' blocks anew in the backward pass instead of keeping
+            them: about a third more time, a fraction of the memory.
         workers: processes that make pairs.
     """
 
@@ -66,6 +70,7 @@ class LoopSettings:
     minutes: float = 0.0
     max_minutes: float = 0.0
     precision: str = "fp32"
+    gradient_checkpointing: bool = False
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -86,6 +91,25 @@ def rate_at(images: int, progress: float, settings: LoopSettings) -> float:
     warm = min(1.0, (images + settings.batch) / max(settings.warmup, 1))
     cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, progress))
     return settings.rate * warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
+
+
+def parts_of(settings: LoopSettings, processes: int) -> int:
+    """In how many parts each process takes its share of the batch: the fewest, equal ones that make `accumulate` of all.
+
+    Raises:
+        TrainingError: if the batch cannot be shared out equally.
+    """
+    share, rest = divmod(settings.batch, processes)
+    if rest:
+        raise TrainingError(f"loop.batch is {settings.batch}; it must be divisible by the {processes} processes")
+    if settings.accumulate > settings.batch:
+        message = (
+            f"loop.accumulate is {settings.accumulate}; a batch of {settings.batch} has no more than so many parts"
+        )
+        raise TrainingError(message)
+    return next(
+        parts for parts in range(1, share + 1) if share % parts == 0 and parts * processes >= settings.accumulate
+    )
 
 
 def make_accelerator() -> Any:
@@ -130,14 +154,12 @@ class Loop:
     ) -> None:
         self.task, self.pairs, self.settings, self.out, self.on_save = task, pairs, settings, out, on_save
         self.accelerator = accelerator or make_accelerator()
-        parts = self.accelerator.num_processes * settings.accumulate
-        if settings.batch % parts:
-            count, accumulate = self.accelerator.num_processes, settings.accumulate
-            raise TrainingError(
-                f"loop.batch is {settings.batch}; it must be divisible by {count} processes × {accumulate} parts"
-            )
+        self.parts = parts_of(settings, self.accelerator.num_processes)
         for network in task.networks.values():
             network.to(self.accelerator.device)
+            if settings.gradient_checkpointing:
+                recompute(network)
+        self._share_start()
         self.players = task.players()
         self.optimizers = {name: self._optimizer(player) for name, player in self.players.items()}
         self.averages = {name: EMA(task.networks[name], settings.ema) for name in task.averaged}
@@ -145,6 +167,17 @@ class Loop:
         self.damaged: set[str] = set()
         out.mkdir(parents=True, exist_ok=True)
         self.reporter = Reporter(out, settings.images, quiet=quiet, main=self.accelerator.is_main_process)
+
+    def _share_start(self) -> None:
+        """The main process's weights for all: each made its own, and other hardware may have rounded otherwise."""
+        if self.accelerator.num_processes == 1:
+            return
+        from accelerate.utils import broadcast
+
+        with torch.no_grad():
+            for network in self.task.networks.values():
+                for tensor in (*network.parameters(), *network.buffers()):
+                    tensor.copy_(broadcast(tensor.detach().contiguous()))  # pyright: ignore[reportArgumentType]
 
     def _optimizer(self, player: Player) -> Any:
         betas = player.betas or self.settings.betas
@@ -186,7 +219,9 @@ class Loop:
                 advice = "take fewer (--set loop.workers=N, 0 for none) that keep less (--set pairs.memory=MEGABYTES)"
             elif is_out_of_memory(error):
                 message, advice = "out of memory", "take each batch in more parts (--set loop.accumulate=N)"
-                advice += ", or smaller crops (--set pairs.crop=N)"
+                advice += (
+                    ", keep less (--set loop.gradient_checkpointing=true), or take smaller crops (--set pairs.crop=N)"
+                )
             else:
                 raise
             kept = latest_checkpoint(self.out)
@@ -220,8 +255,7 @@ class Loop:
                     done, stop = self._agreed(done), self._agreed(stop)
                 self.reporter.advance(self.images, spent, self._shares(spent))
                 if self._due(settings.report) or stop:
-                    means = {name: sums[name] / counts[name] for name in sums}
-                    self.reporter.report(self.images, self.seconds, means)
+                    self.reporter.report(self.images, self.seconds, self._means(sums, counts))
                     sums.clear()
                     counts.clear()
                 if self._due(settings.save) or stop:
@@ -277,6 +311,21 @@ class Loop:
             average.update(self.task.networks[name])
         return values
 
+    def _means(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
+        """Of each named value, over all processes."""
+        of_all = [(sums, counts)]
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            of_all = gather_object([(dict(sums), dict(counts))])
+        total: dict[str, float] = defaultdict(float)
+        count: dict[str, int] = defaultdict(int)
+        for their_sums, their_counts in of_all:
+            for name, value in their_sums.items():
+                total[name] += value
+                count[name] += their_counts[name]
+        return {name: total[name] / count[name] for name in total}
+
     def _autocast(self) -> torch.autocast:
         # Remembered, weights that were cast where nothing needs a gradient would get none later (torch before 2.10).
         half = self.settings.precision == "bf16"
@@ -307,10 +356,10 @@ class Loop:
         for parameter in moved:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
-        flat = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        for gradients in _buckets([parameter.grad for parameter in moved if parameter.grad is not None]):
+            flat = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+            for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(mean.view_as(gradient))
 
     def _mean(self, value: torch.Tensor) -> torch.Tensor:
         return value if self.accelerator.num_processes == 1 else self.accelerator.reduce(value, "mean")
@@ -327,18 +376,24 @@ class Loop:
     def _iterations(self) -> Iterator[list[Batch]]:
         """From the current image on: the parts of this process's share of each batch, on the device."""
         settings, accelerator = self.settings, self.accelerator
-        size = settings.batch // accelerator.num_processes // settings.accumulate
+        size = settings.batch // accelerator.num_processes // self.parts
 
         def places() -> Iterator[list[int]]:
             for start in range(self.images, settings.images, settings.batch):
-                for part in range(settings.accumulate):
+                for part in range(self.parts):
                     first = start + (part * accelerator.num_processes + accelerator.process_index) * size
                     yield list(range(first, first + size))
 
         ahead = 4 if settings.workers else None
         parts: list[Batch] = []
         sampler = _Places(places)
-        loader = DataLoader(self.pairs, batch_sampler=sampler, num_workers=settings.workers, prefetch_factor=ahead)
+        loader = DataLoader(
+            self.pairs,
+            batch_sampler=sampler,
+            num_workers=settings.workers,
+            prefetch_factor=ahead,
+            pin_memory=accelerator.device.type == "cuda",
+        )
         for batch in _plainly(loader):
             self.damaged.update(name for names in batch.get("damaged", ()) for name in names.splitlines())
             parts.append(
@@ -347,7 +402,7 @@ class Loop:
                     for key, value in batch.items()
                 }
             )
-            if len(parts) == settings.accumulate:
+            if len(parts) == self.parts:
                 yield parts
                 parts = []
 
@@ -360,6 +415,17 @@ class Loop:
             if self.on_save is not None:
                 self.on_save(self.images, self.averages)
         self.accelerator.wait_for_everyone()
+
+
+def _buckets(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """In order, in lists of at most `BUCKET` values, or of one tensor that has more."""
+    bucket: list[torch.Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(x.numel() for x in bucket) + tensor.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    yield bucket
 
 
 class _Places:

@@ -142,7 +142,8 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DefaultSettings(ModelDefaults):
-    """The table `defaults`: how the model that a run leaves is asked unless one says otherwise.
+    """The table `defaults`: how the model that a run leaves is asked unless one says otherwise. It is trained for that:
+    `start_point` and these count in the training too.
 
     Attributes:
         prediction_type: what the U-Net predicts: `epsilon`, `v_prediction` or `sample`.

@@ -29,8 +29,12 @@ def left_out_line(why: str, names: Sequence[str]) -> str:
     return f"left out, {why}: {names[0]}{more}"
 
 
-def notices(config: dict[str, Any], settings: TaskSettings, names_left_out: dict[str, list[str]]) -> Iterator[str]:
-    """What a user may not expect of a run with these settings of its task."""
+def notices(
+    config: dict[str, Any], settings: TaskSettings, names_left_out: dict[str, list[str]], *, wordless: bool = False
+) -> Iterator[str]:
+    """What a user may not expect of a run with these settings of its task; `wordless`: a model that learns from captions
+    gets none.
+    """
     for why, names in names_left_out.items():
         if names:
             yield left_out_line(LEFT_OUT[why], names)
@@ -38,6 +42,8 @@ def notices(config: dict[str, Any], settings: TaskSettings, names_left_out: dict
     for name, why in idle.items():
         if given.get(name) is not None:
             yield f"--{name} has no effect, as {why}"
+    if wordless:
+        yield "no photo has a caption (NAME.txt beside NAME.jpg; addsr tag --write makes them): only the empty prompt trains"
     if isinstance(settings, StudentSettings) and "dino" not in idle and "dinov2" not in given:
         yield "the discriminator does not see LR: --dinov2 FOLDER would condition it, as in the paper"
 

@@ -30,6 +30,7 @@ from addsr.training.pca import start_from_components, start_from_condition
 from addsr.training.sources import Sources
 from addsr.training.task import Task
 from addsr.training.tasks.building import build_task, task_settings
+from addsr.training.tasks.d3sr import D3SRSettings
 from addsr.training.validation import HeldOut
 
 COMPONENT_CROPS = 256  # crops whose patches give the principal components
@@ -116,7 +117,8 @@ def _train(
     if accelerator.is_main_process:  # only a config that fits the checkpoint replaces the one that is there
         lasting = {name: value for name, value in config.get("loop", {}).items() if name != "max_minutes"}
         write_run_config(out, config | {"loop": lasting})
-        for line in notices(config, settings, names_left_out):
+        wordless = networks.encode_text is not None and not isinstance(settings, D3SRSettings) and not _captioned(pairs)
+        for line in notices(config, settings, names_left_out, wordless=wordless):
             notice(line)
     finished = loop.run()
     model = out / "model"
@@ -126,6 +128,10 @@ def _train(
     accelerator.wait_for_everyone()
     damaged = sorted(loop.damaged | check.damaged)
     return Outcome(loop.images, finished, model, damaged=damaged, **names_left_out)
+
+
+def _captioned(pairs: Pairs) -> bool:
+    return pairs.photos is not None and pairs.photos.captioned > 0
 
 
 def _pairs(sources: Sources, settings: PairSettings, loop: LoopSettings, out: Path) -> Pairs:

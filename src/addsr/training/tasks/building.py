@@ -175,6 +175,7 @@ def _teacher(config: dict[str, Any], student: Networks, *, resumed: bool) -> Net
             f"{source}: the teacher's autoencoder is not the student's, so their latents differ; "
             f"train it from the same model, or start the student from it: --init {source}"
         )
+    teacher.restorer.vae = student.restorer.vae  # once in memory; with a teacher it never trains
     return teacher
 
 

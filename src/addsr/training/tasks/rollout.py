@@ -44,6 +44,7 @@ class StudentSteps:
 
     student: Restorer
     psr: bool
+    psr_weights: Sequence[float]
     hr_latents: float
     null_text: float
     encode_text: TextEncoder | None = None
@@ -56,8 +57,6 @@ class StudentSteps:
         null = (draws.uniform() < self.null_text).tolist()
         prompts = ["" if without else prompt for prompt, without in zip(prompts, null, strict=True)]
         context = context_of(student, lr, prompts, self.encode_text)
-        with torch.no_grad():
-            hr_latents = _encode(student, hr, draws)
         timestep = torch.full((len(hr),), STUDENT_TIMESTEPS[0], device=hr.device)
         latents = latent_noise(student, hr, draws)
         if student.defaults.start_point == "lr":
@@ -69,10 +68,15 @@ class StudentSteps:
             return first
 
         wanted = draws.integers(len(STUDENT_TIMESTEPS) - 1)  # each picture's own later step
-        clean, before = self._steps_before(wanted, first, context, draws)
+        low, high = self.psr_weights
+        weight = low + (high - low) * draws.uniform(1, 1, 1)  # one for all steps, as at inference
+        clean, before = self._steps_before(wanted, weight, first, context, draws)
         later = torch.tensor(STUDENT_TIMESTEPS[1:], device=hr.device)[wanted]
-        clean = torch.where(draws.uniform(1, 1, 1) < self.hr_latents, hr_latents, clean)
-        noise, weight = latent_noise(student, hr, draws), draws.uniform(1, 1, 1)
+        from_hr = draws.uniform(1, 1, 1) < self.hr_latents
+        if self.hr_latents:
+            with torch.no_grad():
+                clean = torch.where(from_hr, _encode(student, hr, draws), clean)
+        noise = latent_noise(student, hr, draws)
         x0, pictures = self._later_step(clean, before, later, lr, context, noise, weight)
         return Rollout(
             torch.cat([timestep, later]),
@@ -85,7 +89,7 @@ class StudentSteps:
 
     @torch.no_grad()
     def _steps_before(
-        self, wanted: torch.Tensor, first: Rollout, context: Context, draws: Draws
+        self, wanted: torch.Tensor, weight: torch.Tensor, first: Rollout, context: Context, draws: Draws
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """x0 and pictures that each picture's wanted step (of the later ones, from 0) starts from: what the student makes of
         the steps before, on the pictures that need them.
@@ -95,7 +99,6 @@ class StudentSteps:
             return x0, pictures  # neither is looked at
         for step, timestep in enumerate(STUDENT_TIMESTEPS[1:-1]):
             noise = latent_noise(self.student, first.hr, draws)  # of all pictures, so that their draws stay in step
-            weight = draws.uniform(1, 1, 1)
             on = wanted > step
             if on.any():
                 timesteps = torch.full((int(on.sum()),), timestep, device=x0.device)

@@ -51,6 +51,8 @@ class StudentSettings:
         refine_from: progress of the run (0..1) before a later step is trained at all.
         psr: prediction-based self-refinement; without it the later steps' condition stays LR (Table 5), and the model that
             the run leaves has a PSR weight of 0.
+        psr_weights: lowest and highest weight of the prediction in that condition, drawn for each picture and kept for its
+            steps; the model that the run leaves takes `defaults.psr_weight`.
         hr_latents: share of the later steps that start from noised HR latents instead of the student's own x0.
         distillation: weight of the distance to the teacher's x0 (Eq. 3); 0 for no teacher.
         hr_conditioned, hr_tokens: the teacher's condition picture is HR, and so is what its representation tokens are of
@@ -85,6 +87,7 @@ class StudentSettings:
     refine: float = 0.25
     refine_from: float = 0.4
     psr: bool = True
+    psr_weights: Sequence[float] = (0.0, 1.0)
     hr_latents: float = 0.2
     distillation: float = 0.0
     hr_conditioned: bool = True
@@ -120,12 +123,12 @@ class StudentSettings:
             "adversarial",
         ):
             ranged(f"task.{name}", getattr(self, name), 0, None)
-        for name in ("gammas", "detail_by_step"):
+        for name, count, most in (("gammas", 4, None), ("detail_by_step", 4, None), ("psr_weights", 2, 1)):
             values = getattr(self, name)
-            if len(values) != len(STUDENT_TIMESTEPS):
-                raise TrainingError(f"task.{name} is {list(values)}; it must have {len(STUDENT_TIMESTEPS)} values")
+            if len(values) != count:
+                raise TrainingError(f"task.{name} is {list(values)}; it must have {count} values")
             for value in values:
-                ranged(f"task.{name}", value, 0, None)
+                ranged(f"task.{name}", value, 0, most)
         ranged("task.discriminator_rate", self.discriminator_rate, 0, None)
         one_of("task.teacher_weight", self.teacher_weight, TEACHER_WEIGHTS)
         one_of("task.adversarial_weight", self.adversarial_weight, ("fixed", "adaptive"))
@@ -172,7 +175,8 @@ class StudentTask:
     def steps(self) -> StudentSteps:
         """The student's steps under the settings."""
         settings = self.settings
-        return StudentSteps(self.student, settings.psr, settings.hr_latents, settings.null_text, self.encode_text)
+        psr, shares = (settings.psr, settings.psr_weights), (settings.hr_latents, settings.null_text)
+        return StudentSteps(self.student, *psr, *shares, self.encode_text)
 
     def players(self) -> dict[str, Player]:
         players = {"generator": Player(self._trained)}
