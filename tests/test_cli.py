@@ -19,6 +19,7 @@ from addsr import batch, load
 from addsr.cli import app
 from addsr.image.read import read_picture
 from addsr.options import RestoreOptions
+from addsr.upscaler import Upscaler
 from tests.published import write_published
 
 
@@ -401,3 +402,79 @@ def test_downloading_lists_and_refuses(addsr, monkeypatch):
     assert "sd2-base: Stable Diffusion" in addsr("download", "--list")[1]
     assert addsr("download")[0] == 2
     assert "nothing is called 'x'" in addsr("download", "x")[2]
+
+
+def test_a_broken_off_run_goes_on(addsr, photo, tmp_path):
+    second, out = photo.with_name("second.png"), tmp_path / "out"
+    Image.open(photo).save(second)
+    assert addsr("upscale", photo, "-o", out)[0] == 0
+    before = (out / "photo_x4.png").read_bytes()
+    code, _, err = addsr("upscale", photo.parent, "-o", out)
+    assert code == 1
+    assert "use --overwrite to replace it, or --skip-existing" in err
+    (out / "second_x4.png").unlink()
+    code, told, err = addsr("upscale", photo.parent, "-o", out, "--skip-existing", "--json")
+    assert [json.loads(line)["status"] for line in told.splitlines()] == ["skipped", "ok"]
+    assert (code, "1 picture, 1 skipped, 0.00 megapixels" in err) == (0, True)
+    assert (out / "photo_x4.png").read_bytes() == before
+    code, _, err = addsr("upscale", photo.parent, "-o", out, "--skip-existing")
+    assert (code, "0 pictures, 2 skipped" in err) == (0, True)
+    assert "exists already: skipped" in err
+    assert addsr("upscale", photo, "--skip-existing", "--overwrite")[0] == 2
+
+
+def test_an_interrupted_run_says_how_to_go_on(addsr, photo, monkeypatch, tmp_path):
+    Image.open(photo).save(photo.with_name("second.png"))
+    restore, calls = Upscaler.restore, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return restore(*arguments)
+
+    monkeypatch.setattr(Upscaler, "restore", interrupted)
+    code, _, err = addsr("upscale", photo.parent, "-o", tmp_path / "out")
+    assert (code, "interrupted after 1 picture; --skip-existing goes on from there" in err) == (130, True)
+
+
+def test_pictures_of_a_folder_that_are_left_out_are_named(addsr, photo, tmp_path):
+    folder = photo.parent
+    (folder / "1950s").mkdir()
+    Image.open(photo).save(folder / "1950s" / "old.png")
+    for name in ("phone.heic", "raw.nef", "notes.txt", "._hidden.heic"):
+        (folder / name).write_bytes(b"x")
+    (folder / "alias.jpg").symlink_to(photo)
+    code, _, err = addsr("upscale", folder, "-o", tmp_path / "out")
+    assert code == 0
+    assert "of a kind that is not read: phone.heic and 1 more" in err
+    assert "in subfolders, which are not entered: 1950s" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo_x4.png"]
+    (tmp_path / "again").mkdir()
+    code, _, err = addsr("upscale", folder / "1950s", "-o", folder / "1950s" / "out")
+    assert (code, "left out" in err) == (0, False)
+
+
+@pytest.mark.parametrize("word", ["", "-o"])
+def test_an_empty_path_is_not_the_current_folder(word, addsr, photo, monkeypatch):
+    monkeypatch.chdir(photo.parent)
+    code, _, err = addsr("upscale", *([photo, "-o", ""] if word else [""]))
+    assert (code, "an empty path" in err) == (2, True)
+    assert [path.name for path in photo.parent.iterdir()] == [photo.name]
+
+
+@pytest.mark.parametrize("out", ["out.heic", "-"])
+def test_an_out_that_cannot_be_a_file_is_no_folder(out, addsr, photo, monkeypatch):
+    monkeypatch.chdir(photo.parent)
+    assert addsr("upscale", photo, "-o", out)[0] == 2
+    assert [path.name for path in photo.parent.iterdir()] == [photo.name]
+
+
+def test_degrade_names_what_it_leaves_out(addsr, tmp_path):
+    (tmp_path / "data").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        tmp_path / "data" / "a.png"
+    )
+    Image.new("RGB", (16, 16)).save(tmp_path / "data" / "small.png")
+    code, _, err = addsr("degrade", tmp_path / "data", "-o", tmp_path / "pairs", "--case", "bicubic")
+    assert (code, "left out, too small:" in err, "small.png" in err) == (0, True, True)

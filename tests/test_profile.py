@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from addsr.cli.app import app
 from addsr.errors import AddSRError
+from addsr.evaluation.plan import Expected
 from addsr.evaluation.profile import profile
 from tests.published import write_published
 
@@ -73,3 +74,8 @@ def test_the_command_prints_a_table_and_json():
     assert row["macs"]["all"] == sum(v for k, v in row["macs"].items() if k != "all")
     assert CliRunner().invoke(app, ["profile", "nonesuch"]).exit_code == 1
     assert torch.get_default_device().type == "cpu"
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.031, "0.031 s"), (29.4, "29 s"), (600, "10 min"), (49_000, "14 h")])
+def test_a_plan_tells_time_as_people_do(seconds, told):
+    assert Expected(8, 8, 1, 8, 0, 0, seconds).text().endswith(f"about {told}")

@@ -180,7 +180,9 @@ def test_formats_that_cannot_hold_the_picture_are_refused(tmp_path):
 def test_odd_exif_is_dropped_not_fatal(tmp_path, tag):
     image = gradient()
     image.getexif()[tag[0]] = tag[1]
-    write_picture(read_pil(image).to_pil(), tmp_path / "a.jpg", {})
+    with pytest.warns(UserWarning, match="EXIF"):
+        picture = read_pil(image)
+    write_picture(picture.to_pil(), tmp_path / "a.jpg", {})
     assert Image.open(tmp_path / "a.jpg").size == image.size
 
 
@@ -309,3 +311,87 @@ def test_a_file_that_appeared_meanwhile_is_kept(tmp_path):
 def test_opaque_rgba_becomes_a_jpeg(tmp_path):
     write_picture(gradient("RGBA"), tmp_path / "a.jpg", {})
     assert Image.open(tmp_path / "a.jpg").mode == "RGB"
+
+
+@pytest.mark.parametrize("depth", ["16", "float"])
+def test_a_tiff_whose_zero_is_white_is_no_negative(depth, tmp_path):
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    stored = 1 - values if depth == "float" else ((1 - values) * 65535).round().astype(np.uint16)
+    Image.fromarray(stored).save(tmp_path / "white_is_zero.tif", tiffinfo={262: 0})
+    torch.testing.assert_close(
+        read_picture(tmp_path / "white_is_zero.tif").pixels[0].numpy(), values, atol=1e-4, rtol=0
+    )
+
+
+def test_too_large_a_makers_note_costs_nothing_else(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8769)[0x927C] = b"x" * 62_000
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:02 03:04:05"
+    gradient().save(tmp_path / "photo.jpg", exif=exif)
+    with pytest.warns(UserWarning, match=r"photo\.jpg: the maker's note is left out"):
+        picture = read_picture(tmp_path / "photo.jpg")
+    write_picture(picture.to_pil(), tmp_path / "out.png", {})
+    kept = Image.open(tmp_path / "out.png").getexif()
+    assert kept[0x010F] == "Maker"
+    assert kept.get_ifd(0x8769)[0x9003] == "2020:01:02 03:04:05"
+    assert 0x927C not in kept.get_ifd(0x8769)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_grey_profile_is_applied_where_the_format_has_no_grey(mode, tmp_path):
+    steps = np.repeat(np.array([[64, 128, 192]], np.uint8), 8, 0)
+    image = Image.fromarray(np.dstack([steps, np.full_like(steps, 255)]) if mode == "LA" else steps)
+    image.info["icc_profile"] = gray_profile(1.0)
+    write_picture(image, tmp_path / "out.webp", {})
+    shown = np.asarray(Image.open(tmp_path / "out.webp").convert("RGB"))[4].astype(int)
+    srgb = [round(255 * (1.055 * (v / 255) ** (1 / 2.4) - 0.055)) for v in (64, 128, 192)]
+    assert np.abs(shown - np.array(srgb)[:, None]).max() <= 6  # WebP is lossy
+
+
+def gray_profile(gamma):
+    """The smallest ICC profile of grey pictures with one gamma."""
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    text = b"text" + bytes(4) + b"grey" + bytes(4)
+    parts, offset, table = b"", 128 + 4 + 4 * 12, b""
+    for tag, data in ((b"kTRC", curve), (b"wtpt", white), (b"cprt", text), (b"desc", text)):
+        table += tag + struct.pack(">II", offset + len(parts), len(data))
+        parts += data
+    header = struct.pack(">I4sI4s4s4s", 0, b"lcms", 0x02400000, b"mntr", b"GRAY", b"XYZ ")
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">iii", 63190, 65536, 54061)
+    header = header.ljust(128, b"\0")
+    profile = header + struct.pack(">I", 4) + table + parts
+    return struct.pack(">I", len(profile)) + profile[4:]
+
+
+@pytest.mark.parametrize("source", ["png", "tif", "jpg"])
+@pytest.mark.parametrize("target", ["png", "tif", "jpg"])
+def test_resolution_is_kept(source, target, tmp_path):
+    gradient().save(tmp_path / f"scan.{source}", dpi=(600, 300))
+    picture = read_picture(tmp_path / f"scan.{source}")
+    write_picture(picture.to_pil(), tmp_path / f"out.{target}", {})
+    assert Image.open(tmp_path / f"out.{target}").info["dpi"] == pytest.approx((600, 300), abs=0.1)
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (1, 1), (1e9, 1e9)])
+def test_odd_resolutions_are_left_out(dpi, tmp_path):
+    image = gradient()
+    image.info["dpi"] = dpi
+    assert read_pil(image).dpi is None
+
+
+@pytest.mark.parametrize("ending", ["tif", "gif", "png"])
+def test_further_pages_are_named(ending, tmp_path):
+    pages = [gradient(), gradient().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    pages[0].save(tmp_path / f"album.{ending}", save_all=True, append_images=pages[1:])
+    with pytest.warns(UserWarning, match="holds 2 pictures; the first is taken"):
+        read_picture(tmp_path / f"album.{ending}")
+
+
+def test_a_tiffs_caption_in_utf8_is_read_as_such(tmp_path):
+    image = gradient()
+    image.save(tmp_path / "scan.tif", tiffinfo={0x010E: "Großmutter 1932".encode()})
+    write_picture(read_picture(tmp_path / "scan.tif").to_pil(), tmp_path / "out.tif", {})
+    told = json.loads(Image.open(tmp_path / "out.tif").tag_v2[0x010E])
+    assert told["photo_comment"] == "Großmutter 1932"

@@ -230,3 +230,15 @@ def test_a_path_is_a_folder_whatever_its_name(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="compact"):
         find_model(Path("compact"))
     assert find_model("compact").is_dir()
+
+
+@pytest.mark.parametrize("photo", [None, ["a.png"], b"\x89PNG", torch.zeros(3, 8, 8)])
+def test_what_is_no_photo_is_said(photo, tiny_upscaler):
+    with pytest.raises(InputImageError, match="a photo is a path, a PIL image or an array, not a"):
+        tiny_upscaler(photo)
+
+
+@pytest.mark.parametrize("seed", [1.5, None, "1", True])
+def test_a_seed_is_a_whole_number(seed, tiny_upscaler):
+    with pytest.raises(AddSRError, match="it must be a whole number"):
+        tiny_upscaler(Image.new("RGB", (8, 8)), seed=seed)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,25 @@ if TYPE_CHECKING:
     from addsr.upscaler import Upscaler
 
 
+# pictures to people, but not to the decoders that we trust; see `addsr.image.read`
+OTHER_PICTURES = {
+    ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".svg", ".pdf",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Job:
-    """One input and where its result goes; `error` says why it cannot be done."""
+    """One input and where its result goes; `error` says why it cannot be done, `skipped` that the result is there."""
 
     source: Path
     target: Path | None
     error: AddSRError | None = None
+    skipped: bool = False
+
+    @property
+    def to_do(self) -> bool:
+        """Whether there is something to restore."""
+        return self.error is None and not self.skipped
 
 
 @dataclass(frozen=True)
@@ -39,9 +52,16 @@ class Done:
 
 
 def plan(
-    inputs: Sequence[Path], out: Path | None, suffix: str, ext: str, overwrite: bool, *, written: bool = True
+    inputs: Sequence[Path],
+    out: Path | None,
+    suffix: str,
+    ext: str,
+    overwrite: bool,
+    skip_existing: bool = False,
+    *,
+    written: bool = True,
 ) -> list[Job]:
-    """The jobs of a run, in order.
+    """The jobs of a run, in order. What a folder holds that looks like a picture and gets no job is said by a warning.
 
     Args:
         inputs: files and folders (their pictures, not those of subfolders).
@@ -49,19 +69,20 @@ def plan(
         suffix: goes between the stem and the ending.
         ext: `auto` (tif for TIFF, else png), or `png`, `jpg`, `webp`, `tif`.
         overwrite: allow existing targets (never the input itself).
+        skip_existing: leave out inputs whose target is there.
         written: else nothing will be, so no folder is made and whether a target may be written is not asked.
 
     Raises:
         OutputError: if the output folder cannot be made or written to, or `out` has an ending that cannot be written.
     """
     single = None
-    if out is not None and len(inputs) == 1 and not inputs[0].is_dir() and not out.is_dir():
-        if out.suffix.lower() in FORMATS:
+    if out is not None and not out.is_dir():
+        if out.suffix.lower() in FORMATS and len(inputs) == 1 and not inputs[0].is_dir():
             single = out
-        elif out.suffix.lower() in ENDINGS:
-            raise OutputError(f"{out}: cannot write {out.suffix}; use {', '.join(FORMATS)}")
+        else:
+            _check_folder_name(out)
     into_inputs = out is None or any(path.is_dir() and path.resolve() == out.resolve() for path in inputs)
-    jobs = list(_sources(inputs, suffix if into_inputs else ""))
+    jobs = list(_sources(inputs, out, suffix if into_inputs else ""))
     if out is not None and written:
         _make_folder(out if single is None else out.parent)
     inputs_taken = _files(job.source for job in jobs if job.error is None)
@@ -70,23 +91,37 @@ def plan(
         if job.error is None:
             target = single or _target(job.source, out, suffix, ext, taken)
             taken.add(str(target).casefold())
-            job = Job(job.source, target, _conflict(target, inputs_taken, overwrite) if written else None)
+            skipped = skip_existing and target.is_file() and inputs_taken.isdisjoint(_files([target]))
+            asked = written and not skipped
+            job = Job(job.source, target, _conflict(target, inputs_taken, overwrite) if asked else None, skipped)
         planned.append(job)
     return planned
 
 
-def _sources(inputs: Sequence[Path], made_suffix: str) -> Iterator[Job]:
+def _check_folder_name(out: Path) -> None:
+    """Raises OutputError for what is meant to be a file, as its ending says, but cannot be one."""
+    if str(out) == "-":
+        raise OutputError("-: results go to files, not to standard output")
+    if out.suffix.lower() in (ENDINGS | OTHER_PICTURES) - set(FORMATS):
+        raise OutputError(f"{out}: cannot write {out.suffix}; use {', '.join(FORMATS)}")
+
+
+def _sources(inputs: Sequence[Path], out: Path | None, made_suffix: str) -> Iterator[Job]:
     """A job without target for each picture, each once; folders leave out results of an earlier run beside them."""
     seen = set[Path]()
     for path in inputs:
         files = [path]
         try:
             if path.is_dir():
-                files = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.is_file())
-                files = [p for p in files if not p.name.startswith(".")]
-                stems = {p.stem for p in files}
-                if made_suffix:
-                    files = [p for p in files if stems.isdisjoint(_sources_of(p.stem, made_suffix))]
+                found = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+                files = _without_aliases([p for p in found if p.suffix.lower() in ENDINGS and p.is_file()])
+                results = _results(files, made_suffix)
+                files = [p for p in files if p not in results]
+                others = [p for p in found if p.suffix.lower() in OTHER_PICTURES and p.is_file()]
+                folders = [
+                    p for p in found if p.is_dir() and p.resolve() != (out and out.resolve()) and _has_pictures(p)
+                ]
+                _say_left_out(path, results, others, folders)
                 if not files:
                     yield Job(path, None, InputImageError(f"{path}: no picture in the folder"))
             elif not path.exists():
@@ -99,6 +134,37 @@ def _sources(inputs: Sequence[Path], made_suffix: str) -> Iterator[Job]:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 yield Job(file, None)
+
+
+def _without_aliases(files: list[Path]) -> list[Path]:
+    """Without links to others of them, whose results would bear the link's name."""
+    real = {path.resolve() for path in files if not path.is_symlink()}
+    return [path for path in files if not path.is_symlink() or path.resolve() not in real]
+
+
+def _results(files: list[Path], made_suffix: str) -> list[Path]:
+    """What an earlier run has made of others of the files, by their names."""
+    stems = {path.stem for path in files}
+    return [path for path in files if made_suffix and not stems.isdisjoint(_sources_of(path.stem, made_suffix))]
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return any(path.suffix.lower() in ENDINGS for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return False
+
+
+def _say_left_out(folder: Path, results: list[Path], others: list[Path], folders: list[Path]) -> None:
+    """A warning for each kind of picture that stays as it is; it names the first."""
+    for why, left_out in (
+        ("named like results of an earlier run", results),
+        ("of a kind that is not read", others),
+        ("in subfolders, which are not entered", folders),
+    ):
+        if left_out:
+            more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+            warnings.warn(f"{folder}: pictures left out, {why}: {left_out[0].name}{more}", stacklevel=2)
 
 
 def _sources_of(stem: str, suffix: str) -> set[str]:
@@ -152,7 +218,7 @@ def _conflict(target: Path, inputs: set[Path | tuple[int, int]], overwrite: bool
         if target.is_dir():
             return OutputError(f"{target}: is a folder")
         if target.exists() and not overwrite:
-            return OutputError(f"{target}: exists already; use --overwrite to replace it")
+            return OutputError(f"{target}: exists already; use --overwrite to replace it, or --skip-existing")
         if not os.access(target.parent, os.W_OK):
             return OutputError(f"{target.parent}: the folder cannot be written to")
     except OSError as error:
@@ -193,7 +259,7 @@ def run(
 
     for job in jobs:
         begun = time.monotonic()
-        if job.error is not None or job.target is None or upscaler is None:
+        if not job.to_do or job.target is None or upscaler is None:
             yield Done(job, job.error)
             continue
         try:

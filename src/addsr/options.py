@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from numbers import Integral
 
 from addsr.diffusion.defaults import misfit
 from addsr.diffusion.samplers.sampler import Sampler
@@ -45,6 +46,8 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale >= 1):
             raise AddSRError(f"scale is {self.scale:g}; it must be 1 or more")
+        if not isinstance(self.seed, Integral) or isinstance(self.seed, bool):
+            raise AddSRError(f"seed is {self.seed!r}; it must be a whole number")
         if self.tile is not None and self.tile < MIN_TILE:
             raise AddSRError(f"tile is {self.tile}; it must be at least {MIN_TILE}")
         for name in ("psr_weight", "color_fix", "guidance_scale", "start_point"):

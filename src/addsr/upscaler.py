@@ -121,8 +121,10 @@ class Upscaler:
             picture = from_array(photo)
         elif isinstance(photo, Image.Image):
             picture = read_pil(photo)
-        else:
+        elif isinstance(photo, str | Path):
             picture = read_picture(Path(photo))
+        else:
+            raise InputImageError(f"a photo is a path, a PIL image or an array, not a {type(photo).__name__}")
         return self.restore(picture, options, progress).to_pil()
 
     def made_by(self, options: RestoreOptions) -> dict[str, Any]:

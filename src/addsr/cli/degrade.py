@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from addsr.cli.failure import failing_cleanly
+from addsr.cli.given_path import given_path
 
 
 def degrade(
-    data: Annotated[list[Path], typer.Argument(help="Folders or tar shards of sharp photos.")],
+    data: Annotated[list[Path], typer.Argument(help="Folders or tar shards of sharp photos.", parser=given_path)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for hr/, lr/ and manifest.jsonl.")],
     case: Annotated[
         str,
@@ -36,6 +37,7 @@ def degrade(
         from addsr.data.pair_folder import RANGES, write_pairs
         from addsr.data.photos import Photos
         from addsr.training.config import assignment, make_settings, merged
+        from addsr.training.notices import left_out_line
 
         if changes and case not in RANGES:
             raise typer.BadParameter(f"only {' and '.join(RANGES)} have ranges", param_hint="--set")
@@ -45,5 +47,7 @@ def degrade(
         settings = make_settings(RANGES[case], table, "degradation") if case in RANGES else None
         photos = Photos(data, smallest=crop or 32)
         written = write_pairs(photos, out, case=case, settings=settings, crop=crop, count=count, seed=seed)
-    left_out = len(photos.unreadable) + len(photos.too_small)
-    typer.echo(f"{written} pairs in {out}" + (f"; {left_out} photos left out" if left_out else ""), err=True)
+        for why, names in (("unreadable", photos.unreadable), ("too small", photos.too_small)):
+            if names:
+                typer.echo(left_out_line(why, names), err=True)
+    typer.echo(f"{written} pairs in {out}", err=True)

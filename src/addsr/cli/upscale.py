@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from addsr.cli.failure import reader_is_gone
+from addsr.cli.given_path import given_path
 from addsr.cli.model_options import (
     PANEL,
     BaseOption,
@@ -34,11 +35,18 @@ EXTENSIONS = ("auto", "png", "jpg", "webp", "tif")
 
 
 def upscale(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or folders of pictures.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Pictures, or folders of pictures.", parser=given_path),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="OUT", help="A file for one input, else a folder. Default: beside each."
+            "-o",
+            "--output",
+            metavar="OUT",
+            help="A file for one input, else a folder. Default: beside each.",
+            parser=given_path,
         ),
     ] = None,
     scale: Annotated[float, typer.Option("-s", "--scale", help="Factor, from 1 (restore only).")] = 4.0,
@@ -72,6 +80,10 @@ def upscale(
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Pass over pictures whose output is there: go on with a broken-off run."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture on stdout.")] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what it would take (memory, tiles, seconds), and write nothing.")
@@ -124,6 +136,8 @@ def upscale(
         )
     if any(c in suffix for c in '/\\:*?"<>|\0'):
         raise typer.BadParameter(f"{suffix!r} has characters that a file name cannot have", param_hint="--suffix")
+    if overwrite and skip_existing:
+        raise typer.BadParameter("outputs are replaced or passed over, not both", param_hint="--skip-existing")
     if ext not in EXTENSIONS:
         raise typer.BadParameter(f"{ext!r} is not one of {', '.join(EXTENSIONS)}", param_hint="--ext")
     side = None
@@ -144,7 +158,7 @@ def upscale(
             model=ModelChoice(model, device, precision),
             parts={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue, "lora": lora},
             loading={"offload": offload, "compile": compile_networks},
-            naming=Naming(suffix, ext, overwrite),
+            naming=Naming(suffix, ext, overwrite, skip_existing),
             threads=threads,
             plan_only=plan,
             as_json=as_json,
@@ -166,6 +180,7 @@ class Naming(NamedTuple):
     suffix: str
     ext: str
     overwrite: bool
+    skip_existing: bool
 
 
 def _run(
@@ -188,10 +203,11 @@ def _run(
 
     from addsr.errors import AddSRError
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     warnings.showwarning = lambda message, *_args, **_more: console.print(
         f"warning: {message}", style="yellow", markup=False
     )
+    finished: list[Done] = []
     try:
         with console.status("starting …"):
             from addsr.batch import plan
@@ -208,7 +224,7 @@ def _run(
             options.check(files.sampler, has_faithful(files))  # before any folder is made
             jobs = plan(inputs, output, *naming, written=not plan_only)
             upscaler = None
-            if any(job.error is None for job in jobs):
+            if any(job.to_do for job in jobs):
                 upscaler = _load(model, threads, beside=places, fidelity=options.fidelity or 0.0, **loading)
         if plan_only:
             return _show_plans(jobs, upscaler, options, console, as_json=as_json, debug=debug)
@@ -217,23 +233,30 @@ def _run(
             if idle := [*_idle(upscaler, options, words), *(["--ext (OUT is a file)"] if named else [])]:
                 warnings.warn(f"without effect for {model.name}: {', '.join(idle)}", stacklevel=1)
         reporting = {"overwrite": naming.overwrite, "as_json": as_json, "debug": debug}
-        finished = _restore_all(jobs, upscaler, options, console, **reporting)
+        _restore_all(jobs, upscaler, options, console, finished, **reporting)
     except AddSRError as error:
         _complain(console, error, debug)
         return 2
     except KeyboardInterrupt:
-        console.print("interrupted", style="red")
+        restored = sum(done.error is None and not done.job.skipped for done in finished)
+        more = f" after {_counted(restored)}; --skip-existing goes on from there" if restored else ""
+        console.print(f"interrupted{more}", style="red")
         return 130
     except Exception as error:
         if not reader_is_gone(error):
             _complain(console, error, debug)
         return 1
-    good = [done for done in finished if done.error is None]
+    good = [done for done in finished if done.error is None and not done.job.skipped]
     pixels, seconds = sum(d.size[0] * d.size[1] for d in good), sum(d.seconds for d in good)
-    failed = f", {len(finished) - len(good)} failed" if len(good) < len(finished) else ""
-    pictures = "1 picture" if len(good) == 1 else f"{len(good)} pictures"
-    console.print(f"{pictures}{failed}, {pixels / 1e6:.2f} megapixels in {seconds:.2f} s")
+    skipped = sum(done.job.skipped for done in finished)
+    failed = len(finished) - len(good) - skipped
+    others = "".join(f", {count} {what}" for count, what in ((skipped, "skipped"), (failed, "failed")) if count)
+    console.print(f"{_counted(len(good))}{others}, {pixels / 1e6:.2f} megapixels in {seconds:.2f} s")
     return 1 if failed else 0
+
+
+def _counted(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"
 
 
 def _idle(upscaler: "Upscaler", options: "RestoreOptions", words: dict[str, Any]) -> list[str]:
@@ -288,7 +311,7 @@ def _show_plans(
     for job in jobs:
         error: Exception | None = job.error
         try:
-            if error is None and upscaler is not None:
+            if job.to_do and upscaler is not None:
                 planner = planner or Planner(upscaler)
                 expected = planner(read_picture(job.source), options)
                 if as_json:
@@ -312,12 +335,13 @@ def _restore_all(
     upscaler: "Upscaler | None",
     options: "RestoreOptions",
     console: "Console",
+    finished: "list[Done]",
     *,
     overwrite: bool,
     as_json: bool,
     debug: bool,
-) -> "list[Done]":
-    """Do the jobs under a progress bar (on a terminal), saying what became of each."""
+) -> None:
+    """Do the jobs under a progress bar (on a terminal), saying what became of each; `finished` grows by each."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from addsr import __version__
@@ -325,7 +349,6 @@ def _restore_all(
 
     text = TextColumn("{task.description}", markup=False)
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    finished = []
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         pictures = progress.add_task("pictures", total=len(jobs))
         tiles = progress.add_task("tiles", visible=False)
@@ -341,8 +364,8 @@ def _restore_all(
             if done.error is not None:
                 _complain(console, done.error, debug, done.job)
             elif not as_json:
-                console.print(f"{done.job.source} -> {done.job.target}", markup=False)
-    return finished
+                was_there = " (exists already: skipped)" if done.job.skipped else ""
+                console.print(f"{done.job.source} -> {done.job.target}{was_there}", markup=False)
 
 
 def _complain(console: "Console", error: Exception, debug: bool, job: "Job | None" = None) -> None:
@@ -373,6 +396,8 @@ def _row(done: "Done") -> dict[str, Any]:
     output = {} if done.job.target is None else {"output": str(done.job.target)}
     if done.error is not None:
         return _failure(done.job, done.error) | output
+    if done.job.skipped:
+        return {"input": str(done.job.source), "status": "skipped", **output}
     return {
         "input": str(done.job.source),
         "status": "ok",

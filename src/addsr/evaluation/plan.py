@@ -38,7 +38,7 @@ class Expected:
         """For people."""
         tiles = "1 tile" if self.tiles == 1 else f"{self.tiles} tiles"
         memory = f"{self.peak / 1e9:.2f} GB at the peak ({self.weights / 1e9:.2f} GB of it weights)"
-        return f"{self.width}×{self.height} in {tiles} of {self.tile} pixels, {memory}, about {self.seconds:.2g} s"
+        return f"{self.width}×{self.height} in {tiles} of {self.tile} pixels, {memory}, about {_time(self.seconds)}"
 
     def row(self) -> dict[str, Any]:
         """For programs."""
@@ -142,6 +142,14 @@ class Planner:
                 self._known[key] = measure(evaluation.run)
             measured[name] = (evaluation, self._known[key])
         return measured
+
+
+def _time(seconds: float) -> str:
+    """Two digits are all that is known."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{float(f'{seconds / length:.2g}'):g} {unit}"
+    return f"{float(f'{seconds:.2g}'):g} s"
 
 
 def _bytes(network: Any) -> int:

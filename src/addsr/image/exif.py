@@ -6,7 +6,7 @@ from PIL import Image
 
 MAX_EXIF = 60_000  # bytes of the photo's: a JPEG can hold 64 KB, with ours
 
-ORIENTATION, EXIF_IFD, USER_COMMENT = 0x0112, 0x8769, 0x9286
+ORIENTATION, EXIF_IFD, USER_COMMENT, MAKER_NOTE = 0x0112, 0x8769, 0x9286, 0x927C
 _SIZES = (0xA002, 0xA003)  # of the photo, in pixels
 # description, maker, model, date, artist, copyright
 _ABOUT_THE_PHOTO = (0x010E, 0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
@@ -31,11 +31,12 @@ def keep_text(exif: Image.Exif, source: Image.Exif) -> None:
             exif[tag] = value.encode("latin-1" if max(value) <= "\xff" else "utf-8")
 
 
-def kept_exif(image: Image.Image) -> bytes | None:
-    """What a result keeps of a photo's EXIF: all but its orientation and size.
+def kept_exif(image: Image.Image) -> tuple[bytes | None, str]:
+    """What a result keeps of a photo's EXIF: all but its orientation and size. And what else is lost, in words.
 
     None where there is none, or where it is too large, or so odd that it cannot be written again.
     """
+    lost = ""
     try:
         exif, source = Image.Exif(), image.getexif()
         if image.format == "TIFF":  # its "EXIF" is the container's own directory, offsets and all
@@ -49,9 +50,23 @@ def kept_exif(image: Image.Image) -> bytes | None:
             for tag in _SIZES:
                 exif.get_ifd(EXIF_IFD).pop(tag, None)
         data = exif.tobytes() if len(exif) else None
+        if data is not None and len(data) > MAX_EXIF and EXIF_IFD in exif:
+            lost = "the maker's note is left out of the result's EXIF, as it is too large"
+            exif.get_ifd(EXIF_IFD).pop(MAKER_NOTE, None)
+            data = exif.tobytes()
     except Exception:
-        return None
-    return data if data is None or len(data) <= MAX_EXIF else None
+        return None, "its EXIF is damaged and left out of the result"
+    if data is not None and len(data) > MAX_EXIF:
+        return None, f"its EXIF of {len(data)} bytes is left out of the result; the limit is {MAX_EXIF}"
+    return data, lost
+
+
+def decoded_text(raw: bytes) -> str:
+    """Text whose character set nobody says: UTF-8 where it is that, else Latin-1."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def user_comment(exif: Image.Exif) -> str:

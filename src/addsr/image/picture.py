@@ -24,6 +24,7 @@ class Picture:
         gray: the picture has no colour, so the result must have none, whatever its mode.
         icc_profile: bytes to write along, or None.
         exif: the photo's EXIF as bytes, upright, or None.
+        dpi: pixels an inch (across, down) as the file says, or None. A result says the same, as its EXIF does.
         words: of a result, for its metadata: the tags recognised and the whole prompt, where the model takes words.
     """
 
@@ -33,6 +34,7 @@ class Picture:
     gray: bool = False
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
     words: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -41,7 +43,7 @@ class Picture:
         return self.pixels.shape[1], self.pixels.shape[2]
 
     def to_pil(self) -> Image.Image:
-        """8-bit, of the picture's mode, values rounded; profile and EXIF are in `info`."""
+        """8-bit, of the picture's mode, values rounded; profile, EXIF and resolution are in `info`."""
         color = self.pixels[: 1 if self.mode.startswith("L") else 3]
         parts = [color]
         if self.mode.endswith("A"):
@@ -55,6 +57,8 @@ class Picture:
             image.info["icc_profile"] = self.icc_profile
         if self.exif:
             image.info["exif"] = self.exif
+        if self.dpi:
+            image.info["dpi"] = self.dpi
         return image
 
 

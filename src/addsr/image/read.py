@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from addsr.errors import InputImageError
 from addsr.image.exif import ORIENTATION, kept_exif
 from addsr.image.picture import Picture, from_array
+from addsr.image.profile import cmyk_to_srgb
 
 # Decoders that are safe to meet with strangers' files: no PostScript, no vector formats, nothing that starts a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
 ENDINGS = {
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".avif",
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".avif",
 }  # fmt: skip
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 128_000_000
+MAX_DPI = 65_535  # what a JPEG can say
+
+_PHOTOMETRIC = 262
 
 # what Pillow raises as it decodes damaged pictures; the last is AVIF's
 DAMAGED = (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError, RuntimeError)
@@ -118,17 +123,56 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
         )
     try:
         layout = tiles[0].args if (tiles := getattr(image, "tile", None)) else None  # gone when it is decoded
+        negative = _white_is_zero(image)
+        frames = _frames(image)
         image.load()
-        exif = kept_exif(image)
-        picture = from_array(_to_array(upright(image), _color_key(image, layout)))
+        exif, lost = kept_exif(image)
+        array = _to_array(upright(image), _color_key(image, layout))
+        picture = from_array(_inverted(array) if negative else array)
     except InputImageError as error:
         raise InputImageError(f"{name}: {error}") from error
     except DAMAGED as error:
         raise InputImageError(f"{name}: the file is damaged or cut off ({error})") from error
+    if frames > 1:
+        warnings.warn(f"{name}: holds {frames} pictures; the first is taken", stacklevel=2)
+    if lost:
+        warnings.warn(f"{name}: {lost}", stacklevel=2)
     profile = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB") else None
     if profile and (profile[16:20] == b"GRAY") != picture.mode.startswith("L"):
         profile = None  # it describes another kind of picture than the result is
-    return replace(picture, icc_profile=profile or None, exif=exif)
+    return replace(picture, icc_profile=profile or None, exif=exif, dpi=_dpi(image))
+
+
+def _frames(image: Image.Image) -> int:
+    """Pages or frames, where they are pictures of their own (and not a camera's preview, as in an MPO)."""
+    if image.format not in ("TIFF", "GIF", "WEBP", "PNG", "AVIF"):
+        return 1
+    try:
+        return getattr(image, "n_frames", 1)
+    except DAMAGED:
+        return 1
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """A TIFF whose zero is white, of a kind that Pillow leaves as it is: it inverts 8-bit ones itself."""
+    return image.format == "TIFF" and image.mode.startswith(("I;16", "F")) and _tags(image).get(_PHOTOMETRIC) == 0
+
+
+def _tags(image: Image.Image) -> Any:
+    return getattr(image, "tag_v2", {})
+
+
+def _inverted(array: np.ndarray) -> np.ndarray:
+    return (1 - array) if array.dtype.kind == "f" else np.iinfo(array.dtype).max - array
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Pixels an inch, where the file says so and it can be written again."""
+    try:
+        across, down = (float(value) for value in image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 2 <= across <= MAX_DPI and 2 <= down <= MAX_DPI else None
 
 
 def _color_key(image: Image.Image, layout: Any) -> int | tuple[int, ...] | None:
@@ -173,23 +217,9 @@ def _to_array(image: Image.Image, key: int | tuple[int, ...] | None) -> np.ndarr
     if mode == "F":
         return np.asarray(image)
     if mode == "CMYK":
-        return np.asarray(_cmyk_to_srgb(image))
+        return np.asarray(cmyk_to_srgb(image))
     if mode == "La":
         return np.asarray(image.convert("LA"))
     if mode in ("PA", "RGBa") or (mode == "P" and "transparency" in image.info):
         return np.asarray(image.convert("RGBA"))
     return np.asarray(image.convert("RGB"))
-
-
-def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    """Through the embedded profile where there is a good one."""
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a bad profile is no reason to refuse the picture
-    return image.convert("RGB")

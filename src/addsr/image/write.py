@@ -15,7 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from addsr.errors import OutputError
-from addsr.image.exif import EXIF_IFD, USER_COMMENT, is_ours, parse_exif, user_comment
+from addsr.image.exif import EXIF_IFD, USER_COMMENT, decoded_text, is_ours, parse_exif, user_comment
+from addsr.image.profile import gray_to_srgb
 
 # ending -> Pillow's format, the longest side that it (JPEG: libjpeg) can hold, whether it holds transparency
 FORMATS = {
@@ -55,7 +56,7 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *,
     """Encode `image` into `path`, with what made it in the metadata. Either the whole file appears or none.
 
     Args:
-        image: with `icc_profile` and `exif` in its `info`, as Picture.to_pil gives it.
+        image: with `icc_profile`, `exif` and `dpi` in its `info`, as Picture.to_pil gives it.
         path: its ending names the format.
         made_by: what goes into EXIF (Software and UserComment; ImageDescription of a TIFF) and the text chunk `addsr`
             of a PNG, as JSON; a note that the photo had there is its `photo_comment`.
@@ -78,12 +79,14 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *,
         image = image.convert("RGB")  # opaque: check_target refuses others
     if name == "JPEG" and image.mode == "LA":
         image = image.convert("L")
-    if name == "WEBP" and profile and profile[16:20] == b"GRAY":
-        profile = None  # WebP has no grey pictures, so it would describe an RGB one
+    if name == "WEBP" and profile and profile[16:20] == b"GRAY":  # WebP has no grey pictures for it to describe
+        image, profile = gray_to_srgb(image, profile), None
+    dpi = image.info.get("dpi")
+    resolution = {"dpi": dpi} if dpi and name != "WEBP" else {}
     part = path.with_name(f".addsr-{secrets.token_hex(8)}.part")
     try:
         encoded = io.BytesIO()  # first in memory: encoders do not all report a full disk as such
-        image.save(encoded, name, **_OPTIONS[name], icc_profile=profile, **metadata)
+        image.save(encoded, name, **_OPTIONS[name], icc_profile=profile, **resolution, **metadata)
         with part.open("xb") as file:
             file.write(encoded.getbuffer())
             file.flush()
@@ -119,7 +122,7 @@ def _metadata(photo: bytes, name: str, made_by: Mapping[str, Any]) -> dict[str, 
     software = f"addsr {made_by.get('version', '')}".strip()
     if name == "TIFF":
         caption = exif.get(_DESCRIPTION)
-        comment = _comment(made_by, caption.decode("latin-1") if isinstance(caption, bytes) else str(caption or ""))
+        comment = _comment(made_by, decoded_text(caption) if isinstance(caption, bytes) else str(caption or ""))
         kept = {tag: exif[tag] for tag in _TIFF_KEEPS if tag in exif}
         return {"tiffinfo": {**kept, _SOFTWARE: software, _DESCRIPTION: comment}}
     comment = _comment(made_by, user_comment(exif))

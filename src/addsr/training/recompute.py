@@ -1,6 +1,7 @@
 """Gradient checkpointing: memory for time."""
 
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -11,7 +12,8 @@ def recompute(network: nn.Module) -> None:
 
     The flag and the function are those of diffusers, whose own `enable_gradient_checkpointing` only whole models have.
     """
-    for module in network.modules():
-        if hasattr(module, "gradient_checkpointing"):
-            module.gradient_checkpointing = True
-            module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    block: Any
+    for block in network.modules():
+        if hasattr(block, "gradient_checkpointing"):
+            block.gradient_checkpointing = True
+            block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
