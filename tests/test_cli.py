@@ -237,7 +237,9 @@ def test_info(addsr):
     assert code == 0
     assert report["precision"] in ("float32", "bfloat16", "float16")
     assert {"name", "parameters", "bytes", "licence", "sha256"} <= set(report["models"][0])
-    assert "compact" in addsr("info")[1]
+    told = addsr("info")[1]
+    assert "compact" in told
+    assert json.loads(out)["models"][0]["sha256"] in told
 
 
 def test_version_and_help(addsr):

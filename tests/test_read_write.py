@@ -374,6 +374,13 @@ def test_resolution_is_kept(source, target, tmp_path):
     assert Image.open(tmp_path / f"out.{target}").info["dpi"] == pytest.approx((600, 300), abs=0.1)
 
 
+def test_resolution_is_of_the_upright_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient().save(tmp_path / "scan.jpg", dpi=(600, 300), exif=exif)
+    assert read_picture(tmp_path / "scan.jpg").dpi == (300, 600)
+
+
 @pytest.mark.parametrize("dpi", [(0, 0), (1, 1), (1e9, 1e9)])
 def test_odd_resolutions_are_left_out(dpi, tmp_path):
     image = gradient()

@@ -81,7 +81,7 @@ def plan(
             single = out
         else:
             _check_folder_name(out)
-    into_inputs = out is None or any(path.is_dir() and path.resolve() == out.resolve() for path in inputs)
+    into_inputs = out is None or any(path.is_dir() and _same(path, out) for path in inputs)
     jobs = list(_sources(inputs, out, suffix if into_inputs else ""))
     if out is not None and written:
         _make_folder(out if single is None else out.parent)
@@ -115,12 +115,9 @@ def _sources(inputs: Sequence[Path], out: Path | None, made_suffix: str) -> Iter
             if path.is_dir():
                 found = sorted(p for p in path.iterdir() if not p.name.startswith("."))
                 files = _without_aliases([p for p in found if p.suffix.lower() in ENDINGS and p.is_file()])
-                results = _results(files, made_suffix)
-                files = [p for p in files if p not in results]
+                files, results = _without_results(files, made_suffix)
                 others = [p for p in found if p.suffix.lower() in OTHER_PICTURES and p.is_file()]
-                folders = [
-                    p for p in found if p.is_dir() and p.resolve() != (out and out.resolve()) and _has_pictures(p)
-                ]
+                folders = [p for p in found if p.is_dir() and not _same(p, out) and _has_pictures(p)]
                 _say_left_out(path, results, others, folders)
                 if not files:
                     yield Job(path, None, InputImageError(f"{path}: no picture in the folder"))
@@ -142,10 +139,18 @@ def _without_aliases(files: list[Path]) -> list[Path]:
     return [path for path in files if not path.is_symlink() or path.resolve() not in real]
 
 
-def _results(files: list[Path], made_suffix: str) -> list[Path]:
-    """What an earlier run has made of others of the files, by their names."""
+def _without_results(files: list[Path], made_suffix: str) -> tuple[list[Path], list[Path]]:
+    """Those to restore, and what an earlier run has made of them, by their names."""
     stems = {path.stem for path in files}
-    return [path for path in files if made_suffix and not stems.isdisjoint(_sources_of(path.stem, made_suffix))]
+    kept, results = list[Path](), list[Path]()
+    for path in files:
+        made = bool(made_suffix) and not stems.isdisjoint(_sources_of(path.stem, made_suffix))
+        (results if made else kept).append(path)
+    return kept, results
+
+
+def _same(folder: Path, out: Path | None) -> bool:
+    return out is not None and folder.resolve() == out.resolve()
 
 
 def _has_pictures(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,8 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON ob
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    # a table is cut to the terminal's width, which a pipe does not have
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     for name, value in report.items():
         if name != "models":
             console.print(f"{name:<12} {value}", markup=False)

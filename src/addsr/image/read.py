@@ -127,7 +127,8 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
         frames = _frames(image)
         image.load()
         exif, lost = kept_exif(image)
-        array = _to_array(upright(image), _color_key(image, layout))
+        turned = upright(image)
+        array = _to_array(turned, _color_key(image, layout))
         picture = from_array(_inverted(array) if negative else array)
     except InputImageError as error:
         raise InputImageError(f"{name}: {error}") from error
@@ -140,7 +141,9 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
     profile = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB") else None
     if profile and (profile[16:20] == b"GRAY") != picture.mode.startswith("L"):
         profile = None  # it describes another kind of picture than the result is
-    return replace(picture, icc_profile=profile or None, exif=exif, dpi=_dpi(image))
+    return replace(
+        picture, icc_profile=profile or None, exif=exif, dpi=_dpi(image, on_its_side=turned.size != image.size)
+    )
 
 
 def _frames(image: Image.Image) -> int:
@@ -166,12 +169,14 @@ def _inverted(array: np.ndarray) -> np.ndarray:
     return (1 - array) if array.dtype.kind == "f" else np.iinfo(array.dtype).max - array
 
 
-def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Pixels an inch, where the file says so and it can be written again."""
+def _dpi(image: Image.Image, *, on_its_side: bool) -> tuple[float, float] | None:
+    """Pixels an inch of the upright picture, where the file says so and it can be written again."""
     try:
         across, down = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
+    if on_its_side:
+        across, down = down, across
     return (across, down) if 2 <= across <= MAX_DPI and 2 <= down <= MAX_DPI else None
 
 
