@@ -262,7 +262,12 @@ def check_adapters_are_the_model(base, model, photo, tmp_path):
     assert shared.sha256 != plain.sha256
     convert_model(locate(base, Beside(lora=lora)), tmp_path / "converted")
     again = addsr.load(tmp_path / "converted", device="cpu", precision="fp32")
-    assert np.array_equal(np.asarray(again(photo)), np.asarray(shared(photo)))
+    for part in ("unet", "vae", "fixed_prompt"):
+        ours, theirs = (getattr(up.restorer, part).state_dict() for up in (again, shared))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    # one lies in a mapped file: kernels add up otherwise by a last bit where memory is aligned otherwise
+    assert np.abs(np.asarray(again(photo), int) - np.asarray(shared(photo), int)).max() <= 1
     for other in ("compact", model):  # the latter has these very adapters merged
         with pytest.raises(ModelError, match="adapters go with"):
             addsr.load(other, beside=Beside(lora=lora))

@@ -35,7 +35,8 @@ class LoopSettings:
     Attributes:
         images: length of the run.
         batch: images an update, over all processes.
-        accumulate: parts that the batch is taken in, at least, to spare memory; several processes share them.
+        accumulate: parts that the batch is taken in, at least (as far as it has pictures), to spare memory; processes
+            share them.
         rate, final_rate, warmup: peak learning rate, after a linear warm-up over `warmup` images; then a cosine down to
             `final_rate` of it.
         weight_decay, betas: of AdamW; AddSR's discriminator has 0 and 0.99.
@@ -49,7 +50,7 @@ class LoopSettings:
         max_minutes: the run is broken off after this time, to be resumed; 0 for never.
         precision: `fp32`, or autocast to `bf16`.
         gradient_checkpointing: compute the activations of the networks' blocks anew in the backward pass instead of keeping
-            them: about a third more time, a fraction of the memory.
+            them (but for a discriminator's): about a third more time, a fraction of the memory.
         workers: processes that make pairs.
     """
 
@@ -102,14 +103,8 @@ def parts_of(settings: LoopSettings, processes: int) -> int:
     share, rest = divmod(settings.batch, processes)
     if rest:
         raise TrainingError(f"loop.batch is {settings.batch}; it must be divisible by the {processes} processes")
-    if settings.accumulate > settings.batch:
-        message = (
-            f"loop.accumulate is {settings.accumulate}; a batch of {settings.batch} has no more than so many parts"
-        )
-        raise TrainingError(message)
-    return next(
-        parts for parts in range(1, share + 1) if share % parts == 0 and parts * processes >= settings.accumulate
-    )
+    wanted = min(settings.accumulate, settings.batch)
+    return next(parts for parts in range(1, share + 1) if share % parts == 0 and parts * processes >= wanted)
 
 
 def make_accelerator() -> Any:
@@ -155,9 +150,11 @@ class Loop:
         self.task, self.pairs, self.settings, self.out, self.on_save = task, pairs, settings, out, on_save
         self.accelerator = accelerator or make_accelerator()
         self.parts = parts_of(settings, self.accelerator.num_processes)
-        for network in task.networks.values():
+        for name, network in task.networks.items():
             network.to(self.accelerator.device)
-            if settings.gradient_checkpointing:
+            # Not an adversary: its parameters are frozen for the other player's turn, and no longer when that goes backward.
+            adversary = name not in task.averaged and any(weight.requires_grad for weight in network.parameters())
+            if settings.gradient_checkpointing and not adversary:
                 recompute(network)
         self._share_start()
         self.players = task.players()
