@@ -158,11 +158,9 @@ def _frames(image: Image.Image) -> int:
 
 def _white_is_zero(image: Image.Image) -> bool:
     """A TIFF whose zero is white, of a kind that Pillow leaves as it is: it inverts 8-bit ones itself."""
-    return image.format == "TIFF" and image.mode.startswith(("I;16", "F")) and _tags(image).get(_PHOTOMETRIC) == 0
-
-
-def _tags(image: Image.Image) -> Any:
-    return getattr(image, "tag_v2", {})
+    if image.format != "TIFF" or not image.mode.startswith(("I;16", "F")):
+        return False
+    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
 
 
 def _inverted(array: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ from addsr.errors import DataError, MissingExtraError, TrainingError
 from addsr.runtime.device import is_out_of_memory
 from addsr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from addsr.training.ema import EMA
-from addsr.training.recompute import recompute
 from addsr.training.report import Reporter
 from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player, Task
@@ -150,12 +149,13 @@ class Loop:
         self.task, self.pairs, self.settings, self.out, self.on_save = task, pairs, settings, out, on_save
         self.accelerator = accelerator or make_accelerator()
         self.parts = parts_of(settings, self.accelerator.num_processes)
-        for name, network in task.networks.items():
+        network: Any
+        for network in task.networks.values():
             network.to(self.accelerator.device)
-            # Not an adversary: its parameters are frozen for the other player's turn, and no longer when that goes backward.
-            adversary = name not in task.averaged and any(weight.requires_grad for weight in network.parameters())
-            if settings.gradient_checkpointing and not adversary:
-                recompute(network)
+            # diffusers' models alone, and no discriminator: its parameters are frozen for the other player's turn, and no
+            # longer when that goes backward
+            if settings.gradient_checkpointing and getattr(network, "_supports_gradient_checkpointing", False):
+                network.enable_gradient_checkpointing()
         self._share_start()
         self.players = task.players()
         self.optimizers = {name: self._optimizer(player) for name, player in self.players.items()}

@@ -123,7 +123,8 @@ class StudentSettings:
             "adversarial",
         ):
             ranged(f"task.{name}", getattr(self, name), 0, None)
-        for name, count, most in (("gammas", 4, None), ("detail_by_step", 4, None), ("psr_weights", 2, 1)):
+        steps = len(STUDENT_TIMESTEPS)
+        for name, count, most in (("gammas", steps, None), ("detail_by_step", steps, None), ("psr_weights", 2, 1)):
             values = getattr(self, name)
             if len(values) != count:
                 raise TrainingError(f"task.{name} is {list(values)}; it must have {count} values")
