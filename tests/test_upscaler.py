@@ -32,6 +32,16 @@ def test_the_size_is_exact(tiny_upscaler, height, width, scale):
     assert result.size == (max(1, round(width * scale)), max(1, round(height * scale)))
 
 
+@pytest.mark.parametrize(("height", "width"), [(13, 21), (3, 1)])
+def test_beyond_its_borders_a_picture_is_mirrored(tiny_upscaler, height, width):
+    """Repeated border pixels turn noise into streaks, which cost the bundled model 0.004 of LPIPS at an odd size."""
+    array, multiple = photo(height, width), tiny_upscaler.restorer.size_multiple // 4
+    larger = np.pad(array, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="symmetric")
+    assert larger.shape[:2] != array.shape[:2]
+    result = np.asarray(tiny_upscaler(array, color_fix="none"))
+    assert np.array_equal(result, np.asarray(tiny_upscaler(larger, color_fix="none"))[: 4 * height, : 4 * width])
+
+
 def test_one_pixel(tiny_upscaler):
     assert tiny_upscaler(photo(1, 1)).size == (4, 4)
 

@@ -9,7 +9,6 @@ from itertools import count, product
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from addsr.diffusion.defaults import ModelDefaults
 from addsr.diffusion.released import RELEASED_TILES
@@ -17,6 +16,7 @@ from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.tiled import Tiling, blend
 from addsr.errors import AddSRError
 from addsr.image.conditioning import MODEL_SCALE
+from addsr.image.extend import extended
 from addsr.image.resize import resize_region
 from addsr.image.tiling import AxisTile, plan_axis
 from addsr.options import MIN_TILE, RestoreOptions
@@ -181,18 +181,19 @@ class Runner:
 
     def _run_tiles(self, run: Run, tile: int) -> torch.Tensor:
         """LR, enlarged by 4 in feathered tiles, float32 on the CPU."""
-        lr = run.picture
-        full = (lr.shape[1] * MODEL_SCALE, lr.shape[2] * MODEL_SCALE)
-        tiles = list(product(*self.local_tiles(full, tile)))
+        height, width = (length * MODEL_SCALE for length in run.picture.shape[1:])
+        axes = self.local_tiles((height, width), tile)
+        tiles, full = list(product(*axes)), (axes[0][-1].stop, axes[1][-1].stop)
+        lr = extended(run.picture, full[0] // MODEL_SCALE, full[1] // MODEL_SCALE)
         done = count(1)
 
         def restored(rows: slice, columns: slice) -> torch.Tensor:
-            part = self._run_tile(run, _condition(lr, full, rows, columns), rows, columns)
+            part = self._run_tile(run, resize_region(lr, full, rows, columns).clamp(0, 1), rows, columns)
             if run.progress is not None:
                 run.progress(next(done), len(tiles))
             return part
 
-        return blend(restored, tiles)[0, :, : full[0], : full[1]]
+        return blend(restored, tiles)[0, :, :height, :width]
 
     @torch.no_grad()
     def _run_tile(self, run: Run, condition: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
@@ -213,10 +214,3 @@ class Runner:
 
 class _NotFiniteError(ArithmeticError):
     """A tile has values that are not finite."""
-
-
-def _condition(lr: torch.Tensor, full: tuple[int, int], rows: slice, columns: slice) -> torch.Tensor:
-    """The tile of the LR picture enlarged to `full`, continued by replication where the tile reaches beyond it."""
-    bottom, right = min(rows.stop, full[0]), min(columns.stop, full[1])
-    part = resize_region(lr, full, slice(rows.start, bottom), slice(columns.start, right)).clamp(0, 1)
-    return F.pad(part[None], (0, columns.stop - right, 0, rows.stop - bottom), mode="replicate")[0]

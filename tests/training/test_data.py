@@ -189,6 +189,18 @@ def test_shares_of_degradations(photos, monkeypatch):
         PairSettings(fixed_cases=0.6, mild=0.5)
 
 
+def test_a_case_that_stands_twice_comes_twice_as_often(photos, monkeypatch):
+    made = []
+    monkeypatch.setattr(pairs_module, "fixed_case", lambda hr, case, _: made.append(case) or hr[:, ::4, ::4])
+    pairs = Pairs(photos, PairSettings(crop=64, fixed_cases=1, cases=("blur", "blur", "mix")), seed=0, length=200)
+    for count in range(200):
+        pairs[count]
+    assert {name: made.count(name) / 200 for name in set(made)} == pytest.approx({"blur": 2 / 3, "mix": 1 / 3}, abs=0.1)
+    for cases in ((), ("blurred",)):
+        with pytest.raises(DataError, match=r"pairs\.cases is .* bicubic, blur, noise, mix"):
+            PairSettings(cases=cases)
+
+
 def test_draws_are_a_pictures_own():
     together, apart = Draws(0, 4, range(4, 8)), [Draws(0, 4, [place]) for place in range(4, 8)]
     torch.testing.assert_close(together.normal(2, 3), torch.cat([draws.normal(2, 3) for draws in apart]))

@@ -30,6 +30,7 @@ class PairSettings:
         holdout: every n-th photo is kept from training, for choosing checkpoints.
         fixed_cases, mild: shares of the pairs degraded by the paper's four cases, and mildly, as a good camera's photos are;
             the others go through the two-order process.
+        cases: which of the paper's four; each name as often as any other, so one that stands twice comes twice as often.
         real: share of the pairs taken from real LR/HR pairs, where there are some; all of them where there is nothing else.
         memory: megabytes of decoded photos that each worker process keeps, shared out among photos and real pairs.
         degradation: the two-order process.
@@ -43,6 +44,7 @@ class PairSettings:
     holdout: int = 36
     fixed_cases: float = 0.25
     mild: float = 0.0
+    cases: tuple[str, ...] = CASES
     real: float = 0.5
     memory: int = 2000
     degradation: DegradationSettings = field(default_factory=DegradationSettings)
@@ -60,6 +62,8 @@ class PairSettings:
         if self.fixed_cases + self.mild > 1:
             shares = f"{self.fixed_cases} and pairs.mild {self.mild}"
             raise DataError(f"pairs.fixed_cases is {shares}; together they must be at most 1")
+        if not self.cases or not set(self.cases) <= set(CASES):
+            raise DataError(f"pairs.cases is {list(self.cases)}; it must be names among {', '.join(CASES)}")
 
 
 def chosen(count: int, holdout: int, held_out: bool) -> list[int]:
@@ -199,7 +203,7 @@ class Pairs(Dataset[dict[str, Any]]):
     def _degraded(self, hr: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         settings, draw = self.settings, rng.random()
         if draw < settings.fixed_cases:
-            return fixed_case(hr, CASES[rng.integers(len(CASES))], rng)
+            return fixed_case(hr, settings.cases[rng.integers(len(settings.cases))], rng)
         if draw < settings.fixed_cases + settings.mild:
             return mild(hr, settings.mild_degradation, rng)
         return two_order(hr, settings.degradation, rng)

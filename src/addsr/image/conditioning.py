@@ -6,9 +6,9 @@ shrinks to multiples of eight, which distorts a little (`released`).
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
+from addsr.image.extend import extended
 from addsr.image.resize import resize
 from addsr.image.uint8 import from_uint8, to_uint8
 
@@ -24,8 +24,7 @@ def conditioning_picture(lr: torch.Tensor, multiple: int, *, released: bool = Fa
         return _released(lr, multiple)
     height, width = lr.shape[1:]
     full, padded = enlarged_size(height, width), conditioning_size(height, width, multiple)
-    picture = resize(lr, full).clamp(0, 1)
-    return F.pad(picture[None], (0, padded[1] - full[1], 0, padded[0] - full[0]), mode="replicate")[0]
+    return extended(resize(lr, full).clamp(0, 1), *padded)
 
 
 def conditioning_size(height: int, width: int, multiple: int, *, released: bool = False) -> tuple[int, int]:
