@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from addsr.errors import InputImageError, OutputError
 from addsr.image import read
 from addsr.image.picture import from_array
-from addsr.image.read import read_picture, read_pil
+from addsr.image.read import read_picture, read_pil, upright_size
 from addsr.image.write import check_target, write_picture
+from addsr.image.xmp import MAX_XMP
 
 
 def gradient(mode="RGB", size=(23, 17)):
@@ -277,6 +279,46 @@ def test_what_the_photographer_noted_is_kept_in_our_comment(tmp_path):
     with Image.open(tmp_path / "out.tif") as image:
         assert json.loads(image.getexif()[0x010E]) == {"sha256": "x", "photo_comment": "caption"}
     assert comments == {"out.jpg": {"sha256": "x", "photo_comment": "my note"}, "again.jpg": {"sha256": "x"}}
+
+
+XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6" dc:title='Jörg'
+ exif:PixelXDimension='23'><xmp:Rating>5</xmp:Rating><tiff:Orientation>6</tiff:Orientation></rdf:Description></rdf:RDF></x:xmpmeta>"""
+KEPT_XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description dc:title='Jörg'><xmp:Rating>5</xmp:Rating>\
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("source", ["jpg", "webp", "png", "tif"])
+def test_xmp_is_kept_but_for_the_turn_and_size(tmp_path, source):
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP)
+    options = {"png": {"pnginfo": text}, "tif": {"tiffinfo": {700: XMP.encode()}}}
+    gradient().save(tmp_path / f"in.{source}", **options.get(source, {"xmp": XMP.encode()}))
+    picture = read_picture(tmp_path / f"in.{source}")
+    assert picture.size == (23, 17)  # turned, as it says and nothing else does
+    with Image.open(tmp_path / f"in.{source}") as image:
+        assert upright_size(image) == (17, 23)
+    for target in ("jpg", "webp", "png", "tif"):
+        path = tmp_path / f"out.{target}"
+        write_picture(picture.to_pil(), path, {"model": "m"}, overwrite=True)
+        with Image.open(path) as image:
+            assert image.info["xmp"].decode().split() == KEPT_XMP.split()
+            assert '"model": "m"' in str(image.getexif()) + str(image.getexif().get_ifd(0x8769))
+        assert read_picture(path).size == (23, 17)
+
+
+@pytest.mark.parametrize(("xmp", "words"), [(b"x" * 65_505, "65505 bytes"), (XMP.encode("utf-16"), "not UTF-8")])
+def test_xmp_that_cannot_be_kept_is_said(tmp_path, xmp, words):
+    gradient().save(tmp_path / "in.webp", xmp=xmp)
+    with pytest.warns(UserWarning, match=f"in.webp: its XMP .*{words}"):
+        assert read_picture(tmp_path / "in.webp").xmp is None
+
+
+def test_as_much_xmp_as_a_jpeg_holds(tmp_path):
+    image = gradient()
+    image.info["xmp"] = b"x" * MAX_XMP
+    write_picture(image, tmp_path / "a.jpg", {})
+    with Image.open(tmp_path / "a.jpg") as written:
+        assert written.info["xmp"] == b"x" * MAX_XMP
 
 
 def test_more_exif_than_a_jpeg_holds(tmp_path):

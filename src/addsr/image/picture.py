@@ -1,4 +1,4 @@
-"""A decoded picture and what must survive the restoration: its mode, transparency, colour profile, EXIF."""
+"""A decoded picture and what must survive the restoration: its mode, transparency, colour profile, EXIF, XMP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ class Picture:
         gray: the picture has no colour, so the result must have none, whatever its mode.
         icc_profile: bytes to write along, or None.
         exif: the photo's EXIF as bytes, upright, or None.
+        xmp: its XMP as UTF-8, upright, or None.
         dpi: pixels an inch (across, down) as the file says, or None. A result says the same, as its EXIF does.
         words: of a result, for its metadata: the tags recognised and the whole prompt, where the model takes words.
     """
@@ -34,6 +35,7 @@ class Picture:
     gray: bool = False
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     words: Mapping[str, Any] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ class Picture:
         return self.pixels.shape[1], self.pixels.shape[2]
 
     def to_pil(self) -> Image.Image:
-        """8-bit, of the picture's mode, values rounded; profile, EXIF and resolution are in `info`."""
+        """8-bit, of the picture's mode, values rounded; profile, EXIF, XMP and resolution are in `info`."""
         color = self.pixels[: 1 if self.mode.startswith("L") else 3]
         parts = [color]
         if self.mode.endswith("A"):
@@ -57,6 +59,8 @@ class Picture:
             image.info["icc_profile"] = self.icc_profile
         if self.exif:
             image.info["exif"] = self.exif
+        if self.xmp:
+            image.info["xmp"] = self.xmp
         if self.dpi:
             image.info["dpi"] = self.dpi
         return image

@@ -13,6 +13,7 @@ from addsr.errors import InputImageError
 from addsr.image.exif import ORIENTATION, kept_exif
 from addsr.image.picture import Picture, from_array
 from addsr.image.profile import cmyk_to_srgb
+from addsr.image.xmp import kept_xmp
 
 # Decoders that are safe to meet with strangers' files: no PostScript, no vector formats, nothing that starts a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
@@ -81,9 +82,11 @@ def opened(data: bytes) -> Image.Image:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) after the turn that its EXIF asks for, from the header alone (a TIFF's size has it already)."""
+    """(width, height) after the turn that its EXIF or XMP asks for, from the header alone (a TIFF's size has its own)."""
     width, height = image.size
-    if image.format == "TIFF" or "exif" not in image.info:  # without, Pillow would decode a PNG to look for it
+    if image.format == "TIFF" and ORIENTATION in getattr(image, "tag_v2", {}):
+        return width, height
+    if not {"exif", "xmp"} & image.info.keys():  # without, Pillow would decode a PNG to look for it
         return width, height
     try:
         turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
@@ -126,7 +129,7 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
         negative = _white_is_zero(image)
         frames = _frames(image)
         image.load()
-        exif, lost = kept_exif(image)
+        (exif, lost), (xmp, lost_too) = kept_exif(image), kept_xmp(image)
         turned = upright(image)
         array = _to_array(turned, _color_key(image, layout))
         picture = from_array(_inverted(array) if negative else array)
@@ -136,14 +139,13 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
         raise InputImageError(f"{name}: the file is damaged or cut off ({error})") from error
     if frames > 1:
         warnings.warn(f"{name}: holds {frames} pictures; the first is taken", stacklevel=2)
-    if lost:
-        warnings.warn(f"{name}: {lost}", stacklevel=2)
+    for what in filter(None, (lost, lost_too)):
+        warnings.warn(f"{name}: {what}", stacklevel=2)
     profile = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB") else None
     if profile and (profile[16:20] == b"GRAY") != picture.mode.startswith("L"):
         profile = None  # it describes another kind of picture than the result is
-    return replace(
-        picture, icc_profile=profile or None, exif=exif, dpi=_dpi(image, on_its_side=turned.size != image.size)
-    )
+    dpi = _dpi(image, on_its_side=turned.size != image.size)
+    return replace(picture, icc_profile=profile or None, exif=exif, xmp=xmp, dpi=dpi)
 
 
 def _frames(image: Image.Image) -> int:

@@ -34,7 +34,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "TIFF": {"compression": "tiff_deflate"},
 }
 MAX_JPEG_EXIF = 65_533  # bytes
-_DESCRIPTION, _SOFTWARE = 0x010E, 0x0131
+_DESCRIPTION, _SOFTWARE, _XMP = 0x010E, 0x0131, 700
 # what a TIFF keeps of the photo's EXIF: maker, model, date, artist, copyright; libtiff takes no nested directories
 _TIFF_KEEPS = (0x010F, 0x0110, 0x0132, 0x013B, 0x8298)
 
@@ -56,7 +56,7 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *,
     """Encode `image` into `path`, with what made it in the metadata. Either the whole file appears or none.
 
     Args:
-        image: with `icc_profile`, `exif` and `dpi` in its `info`, as Picture.to_pil gives it.
+        image: with `icc_profile`, `exif`, `xmp` and `dpi` in its `info`, as Picture.to_pil gives it.
         path: its ending names the format.
         made_by: what goes into EXIF (Software and UserComment; ImageDescription of a TIFF) and the text chunk `addsr`
             of a PNG, as JSON; a note that the photo had there is its `photo_comment`.
@@ -83,6 +83,7 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *,
         image, profile = gray_to_srgb(image, profile), None
     dpi = image.info.get("dpi")
     resolution = {"dpi": dpi} if dpi and name != "WEBP" else {}
+    _add_xmp(metadata, name, image.info.get("xmp", b""))
     part = path.with_name(f".addsr-{secrets.token_hex(8)}.part")
     try:
         encoded = io.BytesIO()  # first in memory: encoders do not all report a full disk as such
@@ -133,6 +134,16 @@ def _metadata(photo: bytes, name: str, made_by: Mapping[str, Any]) -> dict[str, 
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_text("addsr", comment)
     return options
+
+
+def _add_xmp(metadata: dict[str, Any], name: str, xmp: bytes) -> None:
+    """The photo's XMP to the encoder's options, in place."""
+    if name in ("JPEG", "WEBP"):
+        metadata["xmp"] = xmp
+    elif xmp and name == "PNG":
+        metadata["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    elif xmp:
+        metadata["tiffinfo"][_XMP] = xmp
 
 
 def _comment(made_by: Mapping[str, Any], note: str) -> str:
