@@ -450,11 +450,31 @@ def test_pictures_of_a_folder_that_are_left_out_are_named(addsr, photo, tmp_path
     code, _, err = addsr("upscale", folder, "-o", tmp_path / "out")
     assert code == 0
     assert "of a kind that is not read: phone.heic and 1 more" in err
-    assert "in subfolders, which are not entered: 1950s" in err
+    assert "in subfolders, which --recursive enters: 1950s" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo_x4.png"]
     (tmp_path / "again").mkdir()
     code, _, err = addsr("upscale", folder / "1950s", "-o", folder / "1950s" / "out")
     assert (code, "left out" in err) == (0, False)
+
+
+def test_subfolders_are_entered_and_made_again(addsr, photo, tmp_path):
+    folder = photo.parent
+    for name in ("b/a", "b/.trash", "c", "out"):
+        (folder / name).mkdir(parents=True)
+    for name in ("b/one.png", "b/a/one.png", "b/a/one_x4.png", "b/.trash/old.png", "out/made.png"):
+        Image.open(photo).save(folder / name)
+    (folder / "again").symlink_to(folder / "b")
+    assert addsr("upscale", folder, "-r", "-o", folder / "out")[0] == 0
+    made = ["b/a/one_x4.png", "b/a/one_x4_x4.png", "b/one_x4.png", "made.png", "photo_x4.png"]
+    assert sorted(str(p.relative_to(folder / "out")) for p in (folder / "out").rglob("*.png")) == made
+    code, out, err = addsr("upscale", folder / "b", "-r", "--plan", "--json")  # results would lie beside their sources
+    assert (code, [json.loads(line)["input"] for line in out.splitlines()]) == (
+        0,
+        [str(folder / "b" / "one.png"), str(folder / "b" / "a" / "one.png")],
+    )
+    assert "named like results of an earlier run: one_x4.png" in err
+    code, _, err = addsr("upscale", folder / "c", "-r", "-o", tmp_path / "none")
+    assert (code, "no picture in the folder" in err) == (1, True)
 
 
 @pytest.mark.parametrize("word", ["", "-o"])

@@ -6,7 +6,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,20 @@ OTHER_PICTURES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One input and where its result goes; `error` says why it cannot be done, `skipped` that the result is there."""
+    """One input and where its result goes.
+
+    Attributes:
+        source, target: the two files; no target where there is nothing to be done.
+        error: why it cannot be done.
+        skipped: the result is there.
+        below: the folder that it lies in, from the one that was given.
+    """
 
     source: Path
     target: Path | None
     error: AddSRError | None = None
     skipped: bool = False
+    below: Path = Path()
 
     @property
     def to_do(self) -> bool:
@@ -59,17 +67,20 @@ def plan(
     overwrite: bool,
     skip_existing: bool = False,
     *,
+    recursive: bool = False,
     written: bool = True,
 ) -> list[Job]:
     """The jobs of a run, in order. What a folder holds that looks like a picture and gets no job is said by a warning.
 
     Args:
-        inputs: files and folders (their pictures, not those of subfolders).
-        out: a file if there is one input file and `out` has a picture's ending, else a folder; None: beside each input.
+        inputs: files and folders.
+        out: a file if there is one input file and `out` has a picture's ending, else a folder, which gets the inputs'
+            subfolders; None: beside each input.
         suffix: goes between the stem and the ending.
         ext: `auto` (tif for TIFF, else png), or `png`, `jpg`, `webp`, `tif`.
         overwrite: allow existing targets (never the input itself).
         skip_existing: leave out inputs whose target is there.
+        recursive: take the pictures of subfolders too, but for hidden and linked ones.
         written: else nothing will be, so no folder is made and whether a target may be written is not asked.
 
     Raises:
@@ -82,18 +93,21 @@ def plan(
         else:
             _check_folder_name(out)
     into_inputs = out is None or any(path.is_dir() and _same(path, out) for path in inputs)
-    jobs = list(_sources(inputs, out, suffix if into_inputs else ""))
+    jobs = list(_sources(inputs, out, suffix if into_inputs else "", recursive))
     if out is not None and written:
-        _make_folder(out if single is None else out.parent)
+        for folder in {out.parent} if single else {out, *(out / job.below for job in jobs)}:
+            _make_folder(folder)
     inputs_taken = _files(job.source for job in jobs if job.error is None)
     planned, taken = [], set[str]()
     for job in jobs:
         if job.error is None:
-            target = single or _target(job.source, out, suffix, ext, taken)
+            folder = job.source.parent if out is None else out / job.below
+            target = single or _target(job.source, folder, suffix, ext, taken)
             taken.add(str(target).casefold())
             skipped = skip_existing and target.is_file() and inputs_taken.isdisjoint(_files([target]))
             asked = written and not skipped
-            job = Job(job.source, target, _conflict(target, inputs_taken, overwrite) if asked else None, skipped)
+            error = _conflict(target, inputs_taken, overwrite) if asked else None
+            job = replace(job, target=target, error=error, skipped=skipped)
         planned.append(job)
     return planned
 
@@ -106,31 +120,62 @@ def _check_folder_name(out: Path) -> None:
         raise OutputError(f"{out}: cannot write {out.suffix}; use {', '.join(FORMATS)}")
 
 
-def _sources(inputs: Sequence[Path], out: Path | None, made_suffix: str) -> Iterator[Job]:
+def _sources(inputs: Sequence[Path], out: Path | None, made_suffix: str, recursive: bool) -> Iterator[Job]:
     """A job without target for each picture, each once; folders leave out results of an earlier run beside them."""
     seen = set[Path]()
     for path in inputs:
-        files = [path]
+        for job in _jobs_of(path, out, made_suffix, recursive):
+            if job.error is not None:
+                yield job
+            elif job.source.resolve() not in seen:
+                seen.add(job.source.resolve())
+                yield job
+
+
+def _jobs_of(path: Path, out: Path | None, made_suffix: str, recursive: bool) -> list[Job]:
+    """Of one input: its pictures, and what cannot be read."""
+    try:
+        if not path.is_dir():
+            return [Job(path, None) if path.exists() else _no_job(path, "no such file or folder")]
+    except OSError as error:
+        return [_no_job(path, f"cannot be read ({error.strerror or error})")]
+    jobs = []
+    for folder in _tree(path, out) if recursive else [path]:
         try:
-            if path.is_dir():
-                found = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-                files = _without_aliases([p for p in found if p.suffix.lower() in ENDINGS and p.is_file()])
-                files, results = _without_results(files, made_suffix)
-                others = [p for p in found if p.suffix.lower() in OTHER_PICTURES and p.is_file()]
-                folders = [p for p in found if p.is_dir() and not _same(p, out) and _has_pictures(p)]
-                _say_left_out(path, results, others, folders)
-                if not files:
-                    yield Job(path, None, InputImageError(f"{path}: no picture in the folder"))
-            elif not path.exists():
-                files = []
-                yield Job(path, None, InputImageError(f"{path}: no such file or folder"))
+            files = _pictures(folder, out, made_suffix, entered=recursive)
+            jobs += [Job(file, None, below=folder.relative_to(path)) for file in files]
         except OSError as error:
-            files = []
-            yield Job(path, None, InputImageError(f"{path}: cannot be read ({error.strerror or error})"))
-        for file in files:
-            if file.resolve() not in seen:
-                seen.add(file.resolve())
-                yield Job(file, None)
+            jobs.append(_no_job(folder, f"cannot be read ({error.strerror or error})"))
+    return jobs or [_no_job(path, "no picture in the folder")]
+
+
+def _no_job(path: Path, why: str) -> Job:
+    return Job(path, None, InputImageError(f"{path}: {why}"))
+
+
+def _tree(folder: Path, out: Path | None) -> list[Path]:
+    """A folder and all below it, in order, without `out`, hidden and linked ones."""
+    folders = [folder]
+    with contextlib.suppress(OSError):  # it is said when its pictures are asked for
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink() and not path.name.startswith(".") and not _same(path, out):
+                folders += _tree(path, out)
+    return folders
+
+
+def _pictures(folder: Path, out: Path | None, made_suffix: str, *, entered: bool) -> list[Path]:
+    """What is to be restored of a folder; what else looks like a picture is said.
+
+    Raises:
+        OSError: if the folder cannot be read.
+    """
+    found = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    files = _without_aliases([p for p in found if p.suffix.lower() in ENDINGS and p.is_file()])
+    files, results = _without_results(files, made_suffix)
+    others = [p for p in found if p.suffix.lower() in OTHER_PICTURES and p.is_file()]
+    below = [] if entered else [p for p in found if p.is_dir() and not _same(p, out) and _has_pictures(p)]
+    _say_left_out(folder, results, others, below)
+    return files
 
 
 def _without_aliases(files: list[Path]) -> list[Path]:
@@ -165,7 +210,7 @@ def _say_left_out(folder: Path, results: list[Path], others: list[Path], folders
     for why, left_out in (
         ("named like results of an earlier run", results),
         ("of a kind that is not read", others),
-        ("in subfolders, which are not entered", folders),
+        ("in subfolders, which --recursive enters", folders),
     ):
         if left_out:
             more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
@@ -180,11 +225,10 @@ def _sources_of(stem: str, suffix: str) -> set[str]:
     return set() if found is None else {found[1], re.sub(rf"_({told_apart})$", "", found[1])}
 
 
-def _target(source: Path, folder: Path | None, suffix: str, ext: str, taken: set[str]) -> Path:
+def _target(source: Path, folder: Path, suffix: str, ext: str, taken: set[str]) -> Path:
     """`{stem}{suffix}.{ext}`; where another input has taken that, the input's own ending joins the stem."""
     if ext == "auto":
         ext = "tif" if source.suffix.lower() in (".tif", ".tiff") else "png"
-    folder = source.parent if folder is None else folder
     target = folder / f"{source.stem}{suffix}.{ext}"
     if str(target).casefold() in taken:
         target = folder / f"{source.stem}_{source.suffix[1:].lower()}{suffix}.{ext}"

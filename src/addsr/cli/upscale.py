@@ -84,6 +84,9 @@ def upscale(
         bool,
         typer.Option("--skip-existing", help="Pass over pictures whose output is there: go on with a broken-off run."),
     ] = False,
+    recursive: Annotated[
+        bool, typer.Option("-r", "--recursive", help="The pictures of subfolders too; OUT gets the same subfolders.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture on stdout.")] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what it would take (memory, tiles, seconds), and write nothing.")
@@ -159,6 +162,7 @@ def upscale(
             parts={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue, "lora": lora},
             loading={"offload": offload, "compile": compile_networks},
             naming=Naming(suffix, ext, overwrite, skip_existing),
+            recursive=recursive,
             threads=threads,
             plan_only=plan,
             as_json=as_json,
@@ -193,6 +197,7 @@ def _run(
     parts: dict[str, Any],
     loading: dict[str, bool],
     naming: Naming,
+    recursive: bool,
     threads: int | None,
     plan_only: bool,
     as_json: bool,
@@ -222,7 +227,7 @@ def _run(
             places = beside(**parts)
             files = locate(find_model(model.name, places), places, model.name)
             options.check(files.sampler, has_faithful(files))  # before any folder is made
-            jobs = plan(inputs, output, *naming, written=not plan_only)
+            jobs = plan(inputs, output, *naming, recursive=recursive, written=not plan_only)
             upscaler = None
             if any(job.to_do for job in jobs):
                 upscaler = _load(model, threads, beside=places, fidelity=options.fidelity or 0.0, **loading)
