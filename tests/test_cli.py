@@ -467,6 +467,9 @@ def test_subfolders_are_entered_and_made_again(addsr, photo, tmp_path):
     assert addsr("upscale", folder, "-r", "-o", folder / "out")[0] == 0
     made = ["b/a/one_x4.png", "b/a/one_x4_x4.png", "b/one_x4.png", "made.png", "photo_x4.png"]
     assert sorted(str(p.relative_to(folder / "out")) for p in (folder / "out").rglob("*.png")) == made
+    code, _, err = addsr("upscale", folder, "-r", "-o", folder / "out", "--skip-existing")
+    assert (code, "0 pictures, 4 skipped" in err) == (0, True)
+    assert "in linked folders, which are not entered: again" in err
     code, out, err = addsr("upscale", folder / "b", "-r", "--plan", "--json")  # results would lie beside their sources
     assert (code, [json.loads(line)["input"] for line in out.splitlines()]) == (
         0,
@@ -475,6 +478,19 @@ def test_subfolders_are_entered_and_made_again(addsr, photo, tmp_path):
     assert "named like results of an earlier run: one_x4.png" in err
     code, _, err = addsr("upscale", folder / "c", "-r", "-o", tmp_path / "none")
     assert (code, "no picture in the folder" in err) == (1, True)
+
+
+def test_a_subfolder_that_cannot_be_made_stops_no_other(addsr, photo, tmp_path):
+    for name in ("b", "c"):
+        (photo.parent / name).mkdir()
+        Image.open(photo).save(photo.parent / name / "one.png")
+    assert addsr("upscale", photo.parent, "-r", "-o", tmp_path / "out", "--plan")[0] == 0
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b").touch()
+    code, _, err = addsr("upscale", photo.parent, "-r", "-o", tmp_path / "out")
+    assert (code, f"{tmp_path / 'out' / 'b'}: the folder cannot be made" in err) == (1, True)
+    assert [path.name for path in sorted((tmp_path / "out").rglob("*.png"))] == ["one_x4.png", "photo_x4.png"]
 
 
 @pytest.mark.parametrize("word", ["", "-o"])

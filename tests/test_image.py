@@ -10,6 +10,7 @@ from PIL import Image
 from addsr.image import color
 from addsr.image import resize as module
 from addsr.image.conditioning import conditioning_picture, conditioning_size, enlarged_size
+from addsr.image.extend import extended
 from addsr.image.resize import resize, resize_region
 from addsr.image.tiling import plan_axis
 
@@ -87,3 +88,17 @@ def test_small_photos_are_enlarged_as_the_released_code_does(short, long, height
 def test_the_size_of_the_condition_picture_is_known_before_it(size, released):
     lr = torch.zeros(3, *size)
     assert conditioning_picture(lr, 8, released=released).shape[1:] == conditioning_size(*size, 8, released=released)
+
+
+@given(*[st.integers(1, 9)] * 2, *[st.integers(0, 20)] * 2)
+def test_a_picture_is_continued_by_its_mirror_image(height, width, below, beside):
+    picture = torch.rand(3, height, width)
+    larger = np.pad(picture.numpy(), ((0, 0), (0, below), (0, beside)), mode="symmetric")
+    np.testing.assert_array_equal(extended(picture, height + below, width + beside), larger)
+
+
+def test_the_condition_picture_is_continued_by_its_mirror_image():
+    picture = conditioning_picture(torch.rand(3, 131, 140), 64)
+    assert picture.shape == (3, 576, 576)
+    assert torch.equal(picture[:, 524:], picture[:, 472:524].flip(1))
+    assert torch.equal(picture[:, :, 560:], picture[:, :, 544:560].flip(2))

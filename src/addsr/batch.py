@@ -30,10 +30,10 @@ class Job:
     """One input and where its result goes.
 
     Attributes:
-        source, target: the two files; no target where there is nothing to be done.
+        source, target: the two files; no target where the input cannot be read.
         error: why it cannot be done.
         skipped: the result is there.
-        below: the folder that it lies in, from the one that was given.
+        below: the input's folder, from the one that was given.
     """
 
     source: Path
@@ -95,8 +95,7 @@ def plan(
     into_inputs = out is None or any(path.is_dir() and _same(path, out) for path in inputs)
     jobs = list(_sources(inputs, out, suffix if into_inputs else "", recursive))
     if out is not None and written:
-        for folder in {out.parent} if single else {out, *(out / job.below for job in jobs)}:
-            _make_folder(folder)
+        _make_folder(out if single is None else out.parent)
     inputs_taken = _files(job.source for job in jobs if job.error is None)
     planned, taken = [], set[str]()
     for job in jobs:
@@ -139,28 +138,24 @@ def _jobs_of(path: Path, out: Path | None, made_suffix: str, recursive: bool) ->
             return [Job(path, None) if path.exists() else _no_job(path, "no such file or folder")]
     except OSError as error:
         return [_no_job(path, f"cannot be read ({error.strerror or error})")]
-    jobs = []
-    for folder in _tree(path, out) if recursive else [path]:
+    jobs = list[Job]()
+
+    def unreadable(error: OSError) -> None:
+        jobs.append(_no_job(Path(error.filename or path), f"cannot be read ({error.strerror or error})"))
+
+    for name, below, _ in os.walk(path, onerror=unreadable):
+        folder = Path(name)
         try:
             files = _pictures(folder, out, made_suffix, entered=recursive)
             jobs += [Job(file, None, below=folder.relative_to(path)) for file in files]
         except OSError as error:
-            jobs.append(_no_job(folder, f"cannot be read ({error.strerror or error})"))
+            unreadable(error)
+        below[:] = sorted(n for n in below if recursive and not n.startswith(".") and not _same(folder / n, out))
     return jobs or [_no_job(path, "no picture in the folder")]
 
 
 def _no_job(path: Path, why: str) -> Job:
     return Job(path, None, InputImageError(f"{path}: {why}"))
-
-
-def _tree(folder: Path, out: Path | None) -> list[Path]:
-    """A folder and all below it, in order, without `out`, hidden and linked ones."""
-    folders = [folder]
-    with contextlib.suppress(OSError):  # it is said when its pictures are asked for
-        for path in sorted(folder.iterdir()):
-            if path.is_dir() and not path.is_symlink() and not path.name.startswith(".") and not _same(path, out):
-                folders += _tree(path, out)
-    return folders
 
 
 def _pictures(folder: Path, out: Path | None, made_suffix: str, *, entered: bool) -> list[Path]:
@@ -173,8 +168,17 @@ def _pictures(folder: Path, out: Path | None, made_suffix: str, *, entered: bool
     files = _without_aliases([p for p in found if p.suffix.lower() in ENDINGS and p.is_file()])
     files, results = _without_results(files, made_suffix)
     others = [p for p in found if p.suffix.lower() in OTHER_PICTURES and p.is_file()]
-    below = [] if entered else [p for p in found if p.is_dir() and not _same(p, out) and _has_pictures(p)]
-    _say_left_out(folder, results, others, below)
+    below = [p for p in found if p.is_dir() and not _same(p, out) and _has_pictures(p)]
+    linked = [p for p in below if p.is_symlink()]
+    _say_left_out(
+        folder,
+        {
+            "named like results of an earlier run": results,
+            "of a kind that is not read": others,
+            "in linked folders, which are not entered": linked,
+            "in subfolders, which --recursive enters": [] if entered else [p for p in below if p not in linked],
+        },
+    )
     return files
 
 
@@ -205,13 +209,9 @@ def _has_pictures(folder: Path) -> bool:
         return False
 
 
-def _say_left_out(folder: Path, results: list[Path], others: list[Path], folders: list[Path]) -> None:
-    """A warning for each kind of picture that stays as it is; it names the first."""
-    for why, left_out in (
-        ("named like results of an earlier run", results),
-        ("of a kind that is not read", others),
-        ("in subfolders, which --recursive enters", folders),
-    ):
+def _say_left_out(folder: Path, pictures: dict[str, list[Path]]) -> None:
+    """A warning for each reason for which some stay as they are; it names the first."""
+    for why, left_out in pictures.items():
         if left_out:
             more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
             warnings.warn(f"{folder}: pictures left out, {why}: {left_out[0].name}{more}", stacklevel=2)
@@ -260,7 +260,10 @@ def _files(paths: Iterable[Path]) -> set[Path | tuple[int, int]]:
 
 
 def _conflict(target: Path, inputs: set[Path | tuple[int, int]], overwrite: bool) -> OutputError | None:
-    """Why `target` may not be written, or None; no input of the run is ever replaced, whichever picture it belongs to."""
+    """Why `target` may not be written, or None: then its folder is there.
+
+    No input of the run is ever replaced, whichever picture it belongs to.
+    """
     try:
         if not inputs.isdisjoint(_files([target])):
             return OutputError(f"{target}: the output would be an input itself; choose another name or folder")
@@ -268,8 +271,9 @@ def _conflict(target: Path, inputs: set[Path | tuple[int, int]], overwrite: bool
             return OutputError(f"{target}: is a folder")
         if target.exists() and not overwrite:
             return OutputError(f"{target}: exists already; use --overwrite to replace it, or --skip-existing")
-        if not os.access(target.parent, os.W_OK):
-            return OutputError(f"{target.parent}: the folder cannot be written to")
+        _make_folder(target.parent)
+    except OutputError as error:
+        return error
     except OSError as error:
         return OutputError(f"{target}: cannot be written ({error.strerror or error})")
     return None

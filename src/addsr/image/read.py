@@ -82,21 +82,19 @@ def opened(data: bytes) -> Image.Image:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) after the turn that its EXIF or XMP asks for, from the header alone (a TIFF's size has its own)."""
+    """(width, height) after the turn that its EXIF or XMP asks for, from the header alone; a TIFF has made its own."""
     width, height = image.size
     if image.format == "TIFF" and ORIENTATION in getattr(image, "tag_v2", {}):
         return width, height
-    if not {"exif", "xmp"} & image.info.keys():  # without, Pillow would decode a PNG to look for it
-        return width, height
-    try:
-        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    try:  # not a PNG's own way, which decodes it to look for more
+        turned = Image.Image.getexif(image).get(ORIENTATION) in (5, 6, 7, 8)
     except Exception:  # odd EXIF is no reason to leave a photo out
         turned = False
     return (height, width) if turned else (width, height)
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image, decoded, after the turn that its EXIF asks for.
+    """The image, decoded, after the turn that its EXIF or XMP asks for.
 
     Pillow's `exif_transpose` writes the EXIF again besides, which fails where a tag of it is odd.
 
@@ -129,7 +127,8 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
         negative = _white_is_zero(image)
         frames = _frames(image)
         image.load()
-        (exif, lost), (xmp, lost_too) = kept_exif(image), kept_xmp(image)
+        exif, lost_exif = kept_exif(image)
+        xmp, lost_xmp = kept_xmp(image)
         turned = upright(image)
         array = _to_array(turned, _color_key(image, layout))
         picture = from_array(_inverted(array) if negative else array)
@@ -139,8 +138,8 @@ def read_pil(image: Image.Image, name: str = "the picture") -> Picture:
         raise InputImageError(f"{name}: the file is damaged or cut off ({error})") from error
     if frames > 1:
         warnings.warn(f"{name}: holds {frames} pictures; the first is taken", stacklevel=2)
-    for what in filter(None, (lost, lost_too)):
-        warnings.warn(f"{name}: {what}", stacklevel=2)
+    for lost in filter(None, (lost_exif, lost_xmp)):
+        warnings.warn(f"{name}: {lost}", stacklevel=2)
     profile = image.info.get("icc_profile") if image.mode not in ("CMYK", "LAB") else None
     if profile and (profile[16:20] == b"GRAY") != picture.mode.startswith("L"):
         profile = None  # it describes another kind of picture than the result is

@@ -83,7 +83,8 @@ def write_picture(image: Image.Image, path: Path, made_by: Mapping[str, Any], *,
         image, profile = gray_to_srgb(image, profile), None
     dpi = image.info.get("dpi")
     resolution = {"dpi": dpi} if dpi and name != "WEBP" else {}
-    _add_xmp(metadata, name, image.info.get("xmp", b""))
+    if xmp := image.info.get("xmp"):
+        _add_xmp(metadata, name, xmp)
     part = path.with_name(f".addsr-{secrets.token_hex(8)}.part")
     try:
         encoded = io.BytesIO()  # first in memory: encoders do not all report a full disk as such
@@ -140,9 +141,9 @@ def _add_xmp(metadata: dict[str, Any], name: str, xmp: bytes) -> None:
     """The photo's XMP to the encoder's options, in place."""
     if name in ("JPEG", "WEBP"):
         metadata["xmp"] = xmp
-    elif xmp and name == "PNG":
+    elif name == "PNG":
         metadata["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
-    elif xmp:
+    else:
         metadata["tiffinfo"][_XMP] = xmp
 
 
