@@ -107,7 +107,7 @@ class Upscaler:
 
         Returns:
             An 8-bit image of round(width · scale) × round(height · scale), at least 1×1: L, LA, RGB or RGBA as the input
-            was.
+            was, the photo's colour profile, EXIF, XMP and resolution in its `info`, for the caller to save along.
 
         Raises:
             InputImageError: if the photo cannot be read or is too large.
