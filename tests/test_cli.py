@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from addsr import batch, load
+from addsr import batch, jobs, load
 from addsr.cli import app
 from addsr.image.read import read_picture
 from addsr.options import RestoreOptions
@@ -298,18 +298,18 @@ def test_no_picture_outlives_its_turn(photo, model, fails):
 
     for name in "ab":
         shutil.copy(photo, photo.with_name(f"{name}.jpg"))
-    jobs = batch.plan([photo.parent], None, "_x4", "auto", False)
+    planned = jobs.plan([photo.parent], None, "_x4", "auto", False)
     upscaler = load(model, device="cpu")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(batch, "read_picture", read)
         patched.setattr(batch, "write_picture", write)
-        kept = list(batch.run(jobs, upscaler, RestoreOptions(), "0", False, lambda *_: None))
+        kept = list(batch.run(planned, upscaler, RestoreOptions(), "0", False, lambda *_: None))
     assert alive == [0, 0, 0]
     assert [str(done.error) for done in kept] == ["[Errno 28] full" if fails else "None"] * 3
 
 
 def test_plan_takes_each_input_once(photo):
-    assert len(batch.plan([photo, photo, photo.parent], None, "_x4", "auto", False)) == 1
+    assert len(jobs.plan([photo, photo, photo.parent], None, "_x4", "auto", False)) == 1
 
 
 @pytest.mark.parametrize("again", [("-s", 4), ("-s", 2)])
@@ -318,7 +318,7 @@ def test_a_folder_leaves_out_all_results_of_an_earlier_run(addsr, photo, again):
     for name in ("b_x2000.png", "c_png.png", "photo_small_x2.png"):
         Image.open(photo).save(photo.with_name(name))
     addsr("upscale", photo.parent)
-    sources = [job.source.name for job in batch.plan([photo.parent], None, f"_x{again[1]}", "auto", True)]
+    sources = [job.source.name for job in jobs.plan([photo.parent], None, f"_x{again[1]}", "auto", True)]
     assert sources == ["b_x2000.png", "c_png.png", "photo.jpg", "photo.png", "photo_small_x2.png"]
 
 

@@ -124,7 +124,8 @@ def test_metadata_names_the_words(up):
 
 
 def test_the_file_names_what_was_recognised(up, tmp_path):
-    from addsr.batch import plan, run
+    from addsr.batch import run
+    from addsr.jobs import plan
     from addsr.options import RestoreOptions
     from addsr.prompts.options import PromptOptions
 

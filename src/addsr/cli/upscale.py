@@ -27,7 +27,8 @@ from addsr.cli.model_options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from addsr.batch import Done, Job
+    from addsr.batch import Done
+    from addsr.jobs import Job
     from addsr.options import RestoreOptions
     from addsr.upscaler import Upscaler
 
@@ -215,10 +216,10 @@ def _run(
     finished: list[Done] = []
     try:
         with console.status("starting …"):
-            from addsr.batch import plan
             from addsr.checkpoints.faithful import has_faithful
             from addsr.checkpoints.published import locate
             from addsr.cli.model_options import beside
+            from addsr.jobs import plan
             from addsr.loading import find_model
             from addsr.options import RestoreOptions
             from addsr.prompts.options import PromptOptions
