@@ -73,5 +73,6 @@ if __name__ == "__main__":
     loop.resume()
     loop.run()
     if dump := os.environ.get("DUMP"):  # what this process holds at the end
+        assert loop.accelerator.num_processes == int(os.environ["WORLD_SIZE"])
         held = {f"{n}.{k}": v for n, network in loop.task.networks.items() for k, v in network.state_dict().items()}
         save_file({name: value.contiguous() for name, value in held.items()}, dump)

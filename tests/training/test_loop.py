@@ -224,7 +224,7 @@ def test_two_processes_equal_one_at_the_summed_batch(folder, lpips_weights, tmp_
     options = json.dumps({"images": 16, "task": alike, **BRISK})
     single = start(folder, lpips_weights, tmp_path / "one", options)
     assert single.wait() == 0
-    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000), "ACCELERATE_USE_CPU": "true"}
+    port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000), "CUDA_VISIBLE_DEVICES": ""}
     ranks = [
         start(
             folder,

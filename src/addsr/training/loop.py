@@ -116,7 +116,8 @@ def make_accelerator() -> Any:
         from accelerate import Accelerator
     except ImportError:
         raise MissingExtraError("training needs accelerate: pip install 'addsr[train]'") from None
-    return Accelerator(mixed_precision="no")
+    # Unless it is told that there is nothing else, accelerate overlooks the other processes of `torchrun` on CPUs.
+    return Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
 
 
 class Loop:
