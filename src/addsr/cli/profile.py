@@ -34,7 +34,9 @@ def profile(
     with failing_cleanly(debug):
         from addsr.evaluation.profile import profile as run
         from addsr.runtime.device import choose_device, set_threads
+        from addsr.runtime.memory import keep_freed_memory
 
+        keep_freed_memory()
         set_threads(threads)
         where = str(choose_device(device))
         profiles = [run(model, size, steps, timed=timed, device=where, precision=precision) for model in models]

@@ -291,11 +291,13 @@ def prompted(words: dict[str, Any]) -> bool:
 
 def _load(model: ModelChoice, threads: int | None, **loading: Any) -> "Upscaler":
     from addsr.runtime.device import set_threads
+    from addsr.runtime.memory import keep_freed_memory
     from addsr.runtime.quick_start import import_diffusers_without_dynamo
 
     import_diffusers_without_dynamo()
     from addsr.loading import load
 
+    keep_freed_memory()
     set_threads(threads)
     return load(*model, **loading)
 

@@ -76,6 +76,7 @@ def _attention(attention: Any, inputs: torch.Tensor) -> Passage:
         project(positions).unflatten(2, (attention.heads, -1)).transpose(1, 2)
         for project in (attention.to_q, attention.to_k, attention.to_v)
     )
-    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    attend = getattr(attention.processor, "attend", F.scaled_dot_product_attention)
+    mixed = attend(query, key, value).transpose(1, 2).flatten(2)
     mixed = attention.to_out[0](mixed).transpose(1, 2).unflatten(2, inputs.shape[2:])
     return (mixed + inputs) / attention.rescale_output_factor

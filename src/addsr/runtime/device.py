@@ -45,6 +45,13 @@ def has_native_bf16(device: torch.device) -> bool:
     return False
 
 
+def has_fused_attention(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether PyTorch's fused attention is the fastest way there: not for bfloat16 on a CPU that has it, but no AMX."""
+    if device.type != "cpu" or dtype != torch.bfloat16 or not has_native_bf16(device):
+        return True
+    return getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """`auto`: bf16 where it is native, else fp16 on CUDA, else fp32.
 
