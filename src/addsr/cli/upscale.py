@@ -297,9 +297,10 @@ def _load(model: ModelChoice, threads: int | None, **loading: Any) -> "Upscaler"
     import_diffusers_without_dynamo()
     from addsr.loading import load
 
-    keep_freed_memory()
     set_threads(threads)
-    return load(*model, **loading)
+    upscaler = load(*model, **loading)
+    keep_freed_memory()  # from here on: what loading leaves behind goes back to the system
+    return upscaler
 
 
 def _show_plans(

@@ -1,0 +1,32 @@
+"""Freed memory stays with the process: large blocks need no new pages, once there are some."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import torch
+from addsr.runtime.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):  # glibc before 2.38 finds a fitting place only after some
+    before = faults()
+    block = torch.ones(64 * 2**20, dtype=torch.uint8)
+    del block
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_blocks_are_used_again():
+    def last(how):
+        return int(
+            subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout
+        )
+
+    assert last("keep") < 100 < last("not")
