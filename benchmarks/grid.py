@@ -1,14 +1,14 @@
-"""How much of the decoder's own grid is in the results of models: how unevenly detail lies over the places of a 4×4 cell.
+"""How much of the decoder's own grid is in the results of models: how unevenly detail, and steps, lie over its cells.
 
     python benchmarks/grid.py compact RUN/model --cases CASES --hr HR
 
-CASES and HR as for `quality.py`. Prints for each model and case the mean over the photos of the root of
-`addsr.losses.grid.grid_distance`, in per cent of the detail's strength, and what photos of other contents are from one
-another, which is chance alone.
+CASES and HR as for `quality.py`. Prints for each model and case the means over the photos of the roots of
+`grid_distance` and `seam_distance` of `addsr.losses.grid`, in per cent of the detail's and the steps' strength, and what
+photos of other contents are from one another, which is chance alone.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from PIL import Image
 
 import addsr
 from addsr.image.uint8 import from_uint8
-from addsr.losses.grid import grid_distance
+from addsr.losses.grid import grid_distance, seam_distance
+
+Distance = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
 def tensor(picture: Image.Image) -> torch.Tensor:
@@ -25,10 +27,16 @@ def tensor(picture: Image.Image) -> torch.Tensor:
     return from_uint8(np.asarray(picture.convert("RGB")))[None]
 
 
-def unevenness(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: int) -> float:
+def unevenness(
+    ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: int, distance: Distance = grid_distance
+) -> float:
     """Per cent, of pictures against HR."""
     pairs = zip(ours, theirs, strict=True)
-    return 100 * float(np.mean([grid_distance(a, b, cell).sqrt().item() for a, b in pairs]))
+    return 100 * float(np.mean([distance(a, b, cell).sqrt().item() for a, b in pairs]))
+
+
+def _both(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: int) -> str:
+    return " / ".join(f"{unevenness(ours, theirs, cell, distance):.1f}" for distance in (grid_distance, seam_distance))
 
 
 def main() -> None:
@@ -50,8 +58,8 @@ def main() -> None:
         cell, cells = upscaler.restorer.vae_scale_factor, [str(model)]
         for case in cases:
             results = [tensor(upscaler(case / name, steps=arguments.steps)) for name in names]
-            cells.append(f"{case.name} {unevenness(results, hr, cell):.1f}")
-        print(f"| {' | '.join(cells)} | chance {unevenness(hr[1:], hr[:-1], cell):.1f} |", flush=True)
+            cells.append(f"{case.name} {_both(results, hr, cell)}")
+        print(f"| {' | '.join(cells)} | chance {_both(hr[1:], hr[:-1], cell)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def main() -> None:
         for name in options.models:
             model = with_random_weights(configured(name).to(dtype), torch.device("cpu"))
             model.restorer.lay_out(torch.device("cpu"))
+            model.restorer.choose_attention(torch.device("cpu"))
             restore(model, picture[..., :64, :64].contiguous(), 1)
             begun = time.perf_counter()
             restore(model, picture, options.steps)

@@ -274,6 +274,8 @@ def _open(
     describer = load_describer(files, restorer, dtype, keep=target.type != "cpu" or dtype != torch.float32)
     words = None if describer is None else describer.encode_prompt
     restorer.lay_out(target)
+    if not compile:  # which would unroll the blocks of rows
+        restorer.choose_attention(target)
     if offload and target.type == "cpu":
         warnings.warn("offload has no effect, as the model computes on a CPU", stacklevel=2)
     if dtype == torch.float16 and target.type == "cpu":

@@ -17,7 +17,7 @@ from addsr.image.smoothing import smoothed
 from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
-from addsr.losses.grid import grid_distance
+from addsr.losses.grid import grid_distance, seam_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
@@ -264,13 +264,28 @@ def test_a_grid_of_the_decoders_cells_is_told_from_other_detail():
     assert (grid_distance(0.5 + 0.3 * (other - 0.5), hr, 4) < 1.1 * ordinary).all()  # whatever its strength
 
 
+def test_steps_between_cells_are_told_from_those_inside():
+    generator = torch.Generator().manual_seed(0)
+    hr, other = (0.5 + 0.1 * torch.randn(2, 3, 128, 128, generator=generator) for _ in range(2))
+    assert seam_distance(hr, hr, 4).max() == 0
+    ordinary = seam_distance(other, hr, 4)
+    assert (ordinary < 0.001).all()  # so much by chance
+    cells = torch.nn.functional.avg_pool2d(other, 4)
+    blocks = 0.2 * other + torch.nn.functional.interpolate(cells, scale_factor=4.0)
+    columns = other + 0.1 * torch.tensor([0.0, 0, 0, 1]).repeat(32)  # steps after the third and the last place
+    for pictures in (blocks, columns):
+        assert (seam_distance(pictures, hr, 4) > 5 * ordinary).all()
+    assert (seam_distance(0.5 + 0.3 * (other - 0.5), hr, 4) < 1.1 * ordinary).all()  # whatever its strength
+
+
 def test_a_grid_is_measured_in_float32_and_flat_pictures_have_gradients():
     pictures, targets = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
     with torch.autocast("cpu", torch.bfloat16):
-        automatic = grid_distance(pictures, targets, 4)
-    assert torch.equal(automatic, grid_distance(pictures, targets, 4))
+        automatic = [distance(pictures, targets, 4) for distance in (grid_distance, seam_distance)]
+    for measured, distance in zip(automatic, (grid_distance, seam_distance), strict=True):
+        assert torch.equal(measured, distance(pictures, targets, 4))
     flat = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
-    grid_distance(flat, targets[:1], 4).sum().backward()
+    (grid_distance(flat, targets[:1], 4) + seam_distance(flat, targets[:1], 4)).sum().backward()
     assert flat.grad is not None
     assert flat.grad.isfinite().all()
 

@@ -21,7 +21,7 @@ from addsr.diffusion.tiled import Tiling, blend, plan_tiles
 from addsr.image.normalize import ENCODER_SIDE, imagenet_normalized
 from addsr.models.attention import use_rowwise_attention
 from addsr.models.autoencoder_passage import decoding, encoding, posterior_of
-from addsr.runtime.device import has_fused_attention
+from addsr.runtime.device import fused_attention_is_fastest
 from addsr.runtime.offload import Offload
 
 
@@ -104,14 +104,17 @@ class Restorer:
             nn.Module.to(network, *args, **kwargs)  # diffusers' own version imports its offloading first: 2 seconds
 
     def lay_out(self, device: torch.device) -> None:
-        """Prepare to compute there: channels last in memory, where that is faster, and the fastest attention.
+        """Channels last in memory, where that is faster.
 
         On a CPU the large networks stay as their file has them: mapped into memory, read as they are used, never copied.
         """
         networks = self.networks if self.is_local or device.type != "cpu" else [self.vae]
         for network in networks:
             nn.Module.to(network, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if not self.is_local and not has_fused_attention(device, self.unet.conv_in.weight.dtype):
+
+    def choose_attention(self, device: torch.device) -> None:
+        """The fastest there in the networks' dtype: to be called after `to`, and not undone by a later one."""
+        if not self.is_local and not fused_attention_is_fastest(device, self.unet.conv_in.weight.dtype):
             for network in (self.unet, self.controlnet, self.vae):
                 if network is not None:
                     use_rowwise_attention(network)

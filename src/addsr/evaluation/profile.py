@@ -152,6 +152,7 @@ def profile(
         target = torch.device(device)
         real = with_random_weights(model, target) if model.is_meta else model.to(target)
         real.restorer.lay_out(target)
+        real.restorer.choose_attention(target)
         for stage, evaluation in evaluations(real, size, size, runs, guided, target).items():
             result.stages[stage].seconds = evaluation.runs * _seconds(evaluation.run, target)
     return result

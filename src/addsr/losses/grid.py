@@ -1,8 +1,10 @@
-"""The decoder's own grid: detail that is stronger, or brighter, at some places of each of its cells than at others.
+"""The decoder's own grid: detail that is stronger, or brighter, at some places of each of its cells than at others, and
+edges that keep to the seams between cells.
 
 A photo's detail knows nothing of the cells that a decoder writes, `factor` pixels along a side; PixelShuffle makes each
 place of a cell by its own filter, and finds it easy to add detail at some of them alone. The eye sees canvas over smooth
-surfaces. LPIPS and means over all places do not tell it from other detail; a mean for each place of the cell does.
+surfaces. LPIPS and means over all places do not tell it from other detail; a mean for each place of the cell does. A cell
+is also written as a whole, and what is not known finely changes from one to the next: blocks, and strokes along the axes.
 """
 
 import torch
@@ -27,6 +29,27 @@ def grid_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> t
         with torch.no_grad():
             theirs = _by_place(targets.float(), cell)
         return (ours - theirs).square().mean(1)
+
+
+def seam_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:
+    """Mean squared difference, over the places between two columns or rows of a cell, of the steps of luminance there, in
+    units of its steps over all places.
+
+    Args, returns: as of grid_distance.
+    """
+    with torch.autocast(pictures.device.type, enabled=False):
+        ours = _steps(pictures.float(), cell)
+        with torch.no_grad():
+            theirs = _steps(targets.float(), cell)
+        return (ours - theirs).square().mean(1)
+
+
+def _steps(pictures: torch.Tensor, cell: int) -> torch.Tensor:
+    """(N, 2 cell): mean magnitude of the step after each column of a cell, then after each row; the last is the seam."""
+    grey = luminance(pictures)
+    across, down = grey.diff(dim=3).abs().mean((1, 2)), grey.diff(dim=2).abs().mean((1, 3))
+    steps = torch.stack([line[:, place::cell].mean(1) for line in (across, down) for place in range(cell)], 1)
+    return steps / steps.mean(1, keepdim=True).clamp_min(1e-3)
 
 
 def _by_place(pictures: torch.Tensor, cell: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Attention by matrix products, for CPUs whose fused kernel computes bfloat16 no faster than float32.
 
 PyTorch's fused attention multiplies bfloat16 by oneDNN only where the CPU has AMX; with AVX-512's bfloat16 alone, plain
-products of a few rows of scores at a time are two to three times as fast (docs/efficiency.md).
+products of a few rows of scores at a time are two to four times as fast (docs/efficiency.md).
 """
 
 from typing import Any
@@ -52,10 +52,16 @@ class RowwiseAttnProcessor:
         attn: Any,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: None = None,
+        attention_mask: torch.Tensor | None = None,
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(N, L, C), or (N, C, H, W), and a context (N, S, C') if any -> the shape of the first."""
+        """(N, L, C), or (N, C, H, W), and a context (N, S, C') if any -> the shape of the first.
+
+        Raises:
+            ValueError: for an attention mask, which none of these networks has.
+        """
+        if attention_mask is not None:
+            raise ValueError("rowwise attention takes no attention mask")
         positions = hidden_states if hidden_states.ndim == 3 else hidden_states.flatten(2).transpose(1, 2)
         if attn.group_norm is not None:
             positions = attn.group_norm(positions.transpose(1, 2)).transpose(1, 2)
@@ -74,9 +80,9 @@ class RowwiseAttnProcessor:
 
 
 def use_rowwise_attention(module: nn.Module) -> None:
-    """Give every attention of diffusers inside `module` that processor, in place."""
-    from diffusers.models.attention_processor import Attention  # takes seconds to import
+    """Give every plain attention of diffusers inside `module` that processor, in place."""
+    from diffusers.models.attention_processor import Attention, AttnProcessor2_0  # takes seconds to import
 
     for child in module.modules():
-        if isinstance(child, Attention):
+        if isinstance(child, Attention) and type(child.processor) is AttnProcessor2_0:
             child.set_processor(RowwiseAttnProcessor())  # pyright: ignore[reportArgumentType]

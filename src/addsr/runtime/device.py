@@ -45,8 +45,8 @@ def has_native_bf16(device: torch.device) -> bool:
     return False
 
 
-def has_fused_attention(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether PyTorch's fused attention is the fastest way there: not for bfloat16 on a CPU that has it, but no AMX."""
+def fused_attention_is_fastest(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there is nothing faster than PyTorch's fused attention: not for bfloat16 on a CPU that has it, but no AMX."""
     if device.type != "cpu" or dtype != torch.bfloat16 or not has_native_bf16(device):
         return True
     return getattr(torch.cpu, "_is_amx_tile_supported", bool)()
