@@ -17,8 +17,8 @@ FEWEST_ROWS = 128  # of a block: thinner products are slower than the cache is w
 def rowwise_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Scaled dot-product attention, with scores rounded to the inputs' dtype (as the queries and keys themselves are).
 
-    The scores are of the keys' differences from their mean, which the softmax does not see: what all keys share, much in
-    Stable Diffusion 2.1, would take the digits that tell them apart.
+    The scores are of the keys' differences from their mean, as the softmax does not see it: what all keys share would take
+    the digits that tell them apart.
 
     Args:
         query: (N, H, L, D).
