@@ -249,33 +249,37 @@ def test_the_discriminator_is_shown_what_it_learns():
     assert pictures.grad.tolist() == [1, 1, 1]
 
 
-def test_a_grid_of_the_decoders_cells_is_told_from_other_detail():
+def assert_told(distance, spoiled, hr, other, chance):
+    """What is spoiled, of `other`, is far from HR; `other` is as far as chance has it, whatever its strength."""
+    assert distance(hr, hr, 4).max() == 0
+    ordinary = distance(other, hr, 4)
+    assert (ordinary < chance).all()
+    for pictures in spoiled:
+        assert (distance(pictures, hr, 4) > 5 * ordinary).all()
+    assert (distance(0.5 + 0.3 * (other - 0.5), hr, 4) < 1.1 * ordinary).all()
+
+
+@pytest.fixture
+def two():
     generator = torch.Generator().manual_seed(0)
-    hr, other = (0.5 + 0.1 * torch.randn(2, 3, 128, 128, generator=generator) for _ in range(2))
-    assert grid_distance(hr, hr, 4).max() == 0
-    ordinary = grid_distance(other, hr, 4)
-    assert (ordinary < 0.005).all()  # so much by chance
+    return [0.5 + 0.1 * torch.randn(2, 3, 128, 128, generator=generator) for _ in range(2)]
+
+
+def test_a_grid_of_the_decoders_cells_is_told_from_other_detail(two):
+    hr, other = two
     stronger = torch.ones(4, 4)
     stronger[1, 2] = 2  # at one place of each cell
     uneven = 0.5 + (other - 0.5) * stronger.repeat(32, 32)
     brighter = other + 0.1 * (stronger.repeat(32, 32) - 1)
-    for pictures in (uneven, brighter):
-        assert (grid_distance(pictures, hr, 4) > 5 * ordinary).all()
-    assert (grid_distance(0.5 + 0.3 * (other - 0.5), hr, 4) < 1.1 * ordinary).all()  # whatever its strength
+    assert_told(grid_distance, (uneven, brighter), hr, other, chance=0.005)
 
 
-def test_steps_between_cells_are_told_from_those_inside():
-    generator = torch.Generator().manual_seed(0)
-    hr, other = (0.5 + 0.1 * torch.randn(2, 3, 128, 128, generator=generator) for _ in range(2))
-    assert seam_distance(hr, hr, 4).max() == 0
-    ordinary = seam_distance(other, hr, 4)
-    assert (ordinary < 0.001).all()  # so much by chance
+def test_steps_between_cells_are_told_from_those_inside(two):
+    hr, other = two
     cells = torch.nn.functional.avg_pool2d(other, 4)
     blocks = 0.2 * other + torch.nn.functional.interpolate(cells, scale_factor=4.0)
     columns = other + 0.1 * torch.tensor([0.0, 0, 0, 1]).repeat(32)  # steps after the third and the last place
-    for pictures in (blocks, columns):
-        assert (seam_distance(pictures, hr, 4) > 5 * ordinary).all()
-    assert (seam_distance(0.5 + 0.3 * (other - 0.5), hr, 4) < 1.1 * ordinary).all()  # whatever its strength
+    assert_told(seam_distance, (blocks, columns), hr, other, chance=0.001)
 
 
 def test_a_grid_is_measured_in_float32_and_flat_pictures_have_gradients():

@@ -7,6 +7,8 @@ surfaces. LPIPS and means over all places do not tell it from other detail; a me
 is also written as a whole, and what is not known finely changes from one to the next: blocks, and strokes along the axes.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
@@ -24,11 +26,7 @@ def grid_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> t
     Returns:
         (N,).
     """
-    with torch.autocast(pictures.device.type, enabled=False):
-        ours = _by_place(pictures.float(), cell)
-        with torch.no_grad():
-            theirs = _by_place(targets.float(), cell)
-        return (ours - theirs).square().mean(1)
+    return _distance(_by_place, pictures, targets, cell)
 
 
 def seam_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:
@@ -37,10 +35,17 @@ def seam_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> t
 
     Args, returns: as of grid_distance.
     """
+    return _distance(_steps, pictures, targets, cell)
+
+
+def _distance(
+    statistics: Callable[[torch.Tensor, int], torch.Tensor], pictures: torch.Tensor, targets: torch.Tensor, cell: int
+) -> torch.Tensor:
+    """(N,): mean squared difference of statistics of (pictures, cell), in float32; targets get no gradient."""
     with torch.autocast(pictures.device.type, enabled=False):
-        ours = _steps(pictures.float(), cell)
+        ours = statistics(pictures.float(), cell)
         with torch.no_grad():
-            theirs = _steps(targets.float(), cell)
+            theirs = statistics(targets.float(), cell)
         return (ours - theirs).square().mean(1)
 
 
