@@ -57,6 +57,10 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--layers", type=int, nargs="+", required=True, help="of the U-Net's levels, finest first")
     parser.add_argument("--decoder-layers", type=int, required=True)
+    parser.add_argument(
+        "--fine-width", type=int, default=0, help="of a stack at half resolution, where there is none yet"
+    )
+    parser.add_argument("--fine-layers", type=int, default=1)
     options = parser.parse_args()
     try:
         model = find_model(options.model)
@@ -75,6 +79,10 @@ def main() -> None:
         parser.error(f"--decoder-layers: expected at least {configs['vae']['decoder_layers']}")
     configs["unet"]["layers_per_block"] = options.layers
     configs["vae"]["decoder_layers"] = options.decoder_layers
+    if options.fine_width:
+        if configs["vae"].get("fine_width"):
+            parser.error(f"--fine-width: {options.model} has such a stack already")
+        configs["vae"] |= {"fine_width": options.fine_width, "fine_layers": options.fine_layers}
     shutil.copytree(model, options.out, ignore=shutil.ignore_patterns("*.safetensors", HASHES, "*.md", "*.csv"))
     torch.manual_seed(0)
     networks: tuple[tuple[str, nn.Module], ...] = (
@@ -86,8 +94,9 @@ def main() -> None:
         tensors = network.state_dict()
         for key, tensor in load_file(model / name / NAME).items():
             place = new_place(key, old, options.layers)
-            assert tensors[place].shape == tensor.shape, place
-            tensors[place] = tensor.float()
+            into = tensors[place][: len(tensor)]  # new channels come last
+            assert into.shape == tensor.shape, place
+            into.copy_(tensor)
         save_file(
             {key: tensor.contiguous() for key, tensor in tensors.items()}, options.out / name / NAME, {"format": "pt"}
         )

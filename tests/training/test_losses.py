@@ -17,7 +17,7 @@ from addsr.image.smoothing import smoothed
 from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
-from addsr.losses.grid import grid_distance, seam_distance
+from addsr.losses.grid import excess_of_steps, grid_distance, seam_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
@@ -282,14 +282,27 @@ def test_steps_between_cells_are_told_from_those_inside(two):
     assert_told(seam_distance, (blocks, columns), hr, other, chance=0.001)
 
 
+def test_more_steps_than_hr_has_count_in_each_colour_and_fewer_do_not(two):
+    hr, other = two
+    assert excess_of_steps(hr, hr, 4).max() == 0
+    assert excess_of_steps(0.5 + 0.8 * (other - 0.5), hr, 4).max() == 0
+    stripes = 0.1 * torch.tensor([0.0, 0, 0, 1]).repeat(32)
+    grey = torch.tensor([0.114, 0.0, -0.299])[:, None, None]  # luminance has nothing of it
+    for spoiled in (other + stripes, other + stripes * grey / 0.2):
+        assert (excess_of_steps(spoiled, hr, 4) > 0.01).all()
+
+
+DISTANCES = (grid_distance, seam_distance, excess_of_steps)
+
+
 def test_a_grid_is_measured_in_float32_and_flat_pictures_have_gradients():
     pictures, targets = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
     with torch.autocast("cpu", torch.bfloat16):
-        automatic = [distance(pictures, targets, 4) for distance in (grid_distance, seam_distance)]
-    for measured, distance in zip(automatic, (grid_distance, seam_distance), strict=True):
+        automatic = [distance(pictures, targets, 4) for distance in DISTANCES]
+    for measured, distance in zip(automatic, DISTANCES, strict=True):
         assert torch.equal(measured, distance(pictures, targets, 4))
     flat = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
-    (grid_distance(flat, targets[:1], 4) + seam_distance(flat, targets[:1], 4)).sum().backward()
+    torch.stack([distance(flat, targets[:1], 4) for distance in DISTANCES]).sum().backward()
     assert flat.grad is not None
     assert flat.grad.isfinite().all()
 

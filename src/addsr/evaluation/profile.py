@@ -132,7 +132,7 @@ def profile(
         "unet": [restorer.unet],
         "controlnet": [restorer.controlnet],
         "vae encoder": [vae.encoder, getattr(vae, "quant_conv", None)],
-        "vae decoder": [vae.decoder, getattr(vae, "post_quant_conv", None)],
+        "vae decoder": [vae.decoder, getattr(vae, "post_quant_conv", None), getattr(vae, "fine", None)],
         "image encoder": [restorer.image_encoder],
         "text encoder": [bare.text_encoder],
         "fixed prompt": [restorer.fixed_prompt],

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 
 from addsr.losses.normalized_luminance import locally_normalized, luminance
 
+FAINT = 1 / 255  # a mean step of a nearly flat picture: less is not asked for
+
 
 def grid_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:
     """Mean squared difference, over the places of the cell, of the detail's mean and of its strength there, in units of
@@ -38,6 +40,20 @@ def seam_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> t
     return _distance(_steps, pictures, targets, cell)
 
 
+def excess_of_steps(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:
+    """Mean squared excess, over the places between two columns or rows of a cell, of each colour's steps there over HR's, in
+    units of HR's steps over all places. Steps that are all as strong as those at the seams are no better to the eye than
+    those at the seams alone, and what luminance does not have may not go into colour.
+
+    Args, returns: as of grid_distance.
+    """
+    with torch.autocast(pictures.device.type, enabled=False):
+        ours = _colour_steps(pictures.float(), cell)
+        with torch.no_grad():
+            theirs = _colour_steps(targets.float(), cell)
+        return ((ours - theirs).relu() / (theirs.mean(1, keepdim=True) + FAINT)).square().mean((1, 2))
+
+
 def _distance(
     statistics: Callable[[torch.Tensor, int], torch.Tensor], pictures: torch.Tensor, targets: torch.Tensor, cell: int
 ) -> torch.Tensor:
@@ -47,6 +63,12 @@ def _distance(
         with torch.no_grad():
             theirs = statistics(targets.float(), cell)
         return (ours - theirs).square().mean(1)
+
+
+def _colour_steps(pictures: torch.Tensor, cell: int) -> torch.Tensor:
+    """(N, 2 cell, 3): mean magnitude of the step after each column of a cell, then after each row; the last is the seam."""
+    across, down = pictures.diff(dim=3).abs().mean(2), pictures.diff(dim=2).abs().mean(3)
+    return torch.stack([line[..., place::cell].mean(2) for line in (across, down) for place in range(cell)], 1)
 
 
 def _steps(pictures: torch.Tensor, cell: int) -> torch.Tensor:

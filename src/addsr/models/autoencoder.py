@@ -69,6 +69,11 @@ class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
         latent_channels: channels of the latents.
         factor: pixels a latent, along a side.
         encoder_width, encoder_layers, decoder_width, decoder_layers: of the two residual stacks.
+        fine_width, fine_layers: of a third one, at half of the picture's resolution, which sees across the seams between
+            the cells that the decoder writes, each of one latent; without a width there is none.
+
+    Raises:
+        ValueError: if there is such a stack and the factor is odd.
         scaling_factor: multiplies encoded latents to bring them near unit variance, as in AutoencoderKL.
     """
 
@@ -83,12 +88,20 @@ class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
         encoder_layers: int = 2,
         decoder_width: int = 64,
         decoder_layers: int = 4,
+        fine_width: int = 0,
+        fine_layers: int = 1,
         scaling_factor: float = 1.0,
     ) -> None:
         super().__init__()
-        pixels = 3 * factor**2
+        if fine_width and factor % 2:
+            raise ValueError(f"factor is {factor}; with a fine_width it must be even")
+        pixels, features = 3 * factor**2, fine_width * (factor // 2) ** 2
         self.encoder = ResidualStack(pixels, encoder_width, encoder_layers, latent_channels)
-        self.decoder = ResidualStack(latent_channels, decoder_width, decoder_layers, pixels)
+        self.decoder = ResidualStack(latent_channels, decoder_width, decoder_layers, pixels + features)
+        self.fine = ResidualStack(12 + fine_width, fine_width, fine_layers, 12) if fine_width else None
+        if self.fine is not None:  # at first the decoder's picture, as it is
+            nn.init.eye_(self.fine.linear.weight[:, :, 0, 0])
+            nn.init.zeros_(self.fine.linear.bias)  # pyright: ignore[reportArgumentType]
         use_channel_norm(self)
 
     @torch.no_grad()
@@ -103,8 +116,8 @@ class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
         encode = (basis / scale).T
         self.encoder.linear.weight.copy_(encode[:, :, None, None])
         self.encoder.linear.bias.copy_(-encode @ mean)  # pyright: ignore[reportOptionalMemberAccess]
-        self.decoder.linear.weight.copy_((basis * scale)[:, :, None, None])
-        self.decoder.linear.bias.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
+        self.decoder.linear.weight[: len(mean)].copy_((basis * scale)[:, :, None, None])
+        self.decoder.linear.bias[: len(mean)].copy_(mean)  # pyright: ignore[reportOptionalSubscript]
 
     def encode(self, x: torch.Tensor) -> Encoded:
         """(N, 3, f·H, f·W) in [-1, 1] -> unscaled latents (N, C, H, W), as a distribution of no spread."""
@@ -115,7 +128,14 @@ class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
     def decode(self, z: torch.Tensor) -> Decoded:
         """Unscaled latents (N, C, H, W) -> picture (N, 3, f·H, f·W), about [-1, 1]."""
         self._arrive()
-        return Decoded(F.pixel_shuffle(self.decoder(z), self.config["factor"]))
+        factor = self.config["factor"]
+        if self.fine is None:
+            return Decoded(F.pixel_shuffle(self.decoder(z), factor))
+        pixels = 3 * factor**2
+        cells, features = self.decoder(z).tensor_split([pixels], dim=1)
+        picture = F.pixel_unshuffle(F.pixel_shuffle(cells, factor), 2)
+        fine = self.fine(torch.cat([picture, F.pixel_shuffle(features, factor // 2)], 1))
+        return Decoded(F.pixel_shuffle(fine, 2))
 
     def _arrive(self) -> None:
         """Let diffusers' offloading bring the weights, as its own autoencoders do: it waits for `forward` else."""

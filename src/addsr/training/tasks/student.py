@@ -17,7 +17,7 @@ from addsr.errors import TrainingError
 from addsr.losses.adversarial import clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
-from addsr.losses.grid import grid_distance
+from addsr.losses.grid import excess_of_steps, grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced, shifted_lpips
 from addsr.losses.scene_statistics import scene_statistics_distance
@@ -41,6 +41,7 @@ class StudentSettings:
             `addsr.losses.detail`.
         statistics: weight of the distance between the detail's statistics and HR's; see `addsr.losses.scene_statistics`.
         grid: weight of the unevenness of detail over the decoder's cells; see `addsr.losses.grid`.
+        seams: weight of steps between pixels in excess of HR's, for each place between two of a cell; see there.
         doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of
             later ones; 0 asks for all of HR's. Less doubt later lets each step add detail.
         detail_by_step: factors of `detail` and `statistics` at 999, 749, 499 and 249: rising ones leave the first step close
@@ -79,6 +80,7 @@ class StudentSettings:
     detail: float = 0.0
     statistics: float = 0.0
     grid: float = 0.0
+    seams: float = 0.0
     doubt: float = 1 / 3
     doubt_later: float = 1 / 3
     detail_by_step: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
@@ -115,6 +117,7 @@ class StudentSettings:
             "detail",
             "statistics",
             "grid",
+            "seams",
             "doubt",
             "doubt_later",
             "balance",
@@ -226,6 +229,9 @@ class StudentTask:
         if settings.grid:
             named["grid"] = grid_distance(rollout.pictures, rollout.hr, self.student.vae_scale_factor)
             total = total + settings.grid * named["grid"]
+        if settings.seams:
+            named["seams"] = excess_of_steps(rollout.pictures, rollout.hr, self.student.vae_scale_factor)
+            total = total + settings.seams * named["seams"]
         losses = {"total": balanced(total, settings.balance).mean()}
         losses |= {name: values[first].mean() for name, values in named.items()}
         if not first.all():
