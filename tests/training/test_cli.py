@@ -328,6 +328,20 @@ def test_resuming_before_the_first_checkpoint_is_the_same_run(preset, folder, tm
     assert all(torch.equal(value, b[key]) for key, value in a.items())
 
 
+def test_a_checkpoint_that_was_not_measured_is_measured_on_resuming(preset, folder, tmp_path):
+    """The run was killed in between."""
+    out = tmp_path / "run"
+    run("train", preset, "--data", folder, "--out", out)
+    whole = (out / "held.jsonl").read_text()
+    sheet = max((out / "samples").iterdir())
+    (out / "held.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    sheet.unlink()
+    for _ in range(2):  # and once only
+        assert run("train", "--out", out, "--resume").exit_code == 0
+        assert (out / "held.jsonl").read_text() == whole
+        assert sheet.is_file()
+
+
 def test_what_a_run_has_no_use_for_is_refused_on_resuming_too(preset, folder, tmp_path):
     assert run("train", preset, "--data", folder, "--out", tmp_path / "run").exit_code == 0
     again = run("train", "--out", tmp_path / "run", "--resume", "--dists", __file__)

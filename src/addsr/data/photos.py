@@ -47,7 +47,7 @@ class Photos:
     A text file of the same stem beside a photo is its caption (webdataset's `name.jpg`, `name.txt`).
 
     Args:
-        sources: folders (searched recursively) and tar files.
+        sources: folders (searched recursively, the tar files in them too) and tar files.
         smallest: photos with a shorter side are left out.
         memory: megabytes of decoded photos that are kept.
         without: folders whose files are no photos to train on: the run's own, LR of real pairs. Hidden files and folders
@@ -159,16 +159,22 @@ def _find(sources: Sequence[Path], without: Sequence[Path]) -> tuple[dict[str, P
             files = [path for path in source.rglob("*") if path.is_file() and not _hidden(path.relative_to(source))]
             for folder in without:
                 files = [path for path in files if not path.absolute().is_relative_to(folder.absolute())]
-            places |= {str(path): Place(path) for path in files}
+            for path in files:
+                places |= _in_shard(path) if path.suffix.lower() == ".tar" else {str(path): Place(path)}
         elif source.is_file():
-            try:
-                with tarfile.open(source, "r:") as tar:  # not compressed: photos are read by their place
-                    members = [member for member in tar if member.isfile() and not _hidden(Path(member.name))]
-            except tarfile.TarError as error:
-                raise DataError(f"{source}: neither a folder nor an uncompressed tar file ({error})") from error
-            places |= {f"{source}/{m.name}": Place(source, m.offset_data, m.size) for m in members}
+            places |= _in_shard(source)
         else:
             raise DataError(f"{source}: no such folder or tar file")
     photos = {name: place for name, place in places.items() if Path(name).suffix.lower() in ENDINGS}
     captions = {str(Path(name).with_suffix("")): place for name, place in places.items() if name.endswith(".txt")}
     return photos, captions
+
+
+def _in_shard(shard: Path) -> dict[str, Place]:
+    """Files of a tar file by name."""
+    try:
+        with tarfile.open(shard, "r:") as tar:  # not compressed: photos are read by their place
+            members = [member for member in tar if member.isfile() and not _hidden(Path(member.name))]
+    except tarfile.TarError as error:
+        raise DataError(f"{shard}: neither a folder nor an uncompressed tar file ({error})") from error
+    return {f"{shard}/{member.name}": Place(shard, member.offset_data, member.size) for member in members}

@@ -57,6 +57,8 @@ def save_checkpoint(
         TrainingError: if it cannot be written; those that are there stay.
     """
     target = run / f"{_PREFIX}{images:09d}"
+    for left in run.glob(f".{_PREFIX}*.part"):  # by a run that was killed as it wrote
+        shutil.rmtree(left, ignore_errors=True)
     try:
         with complete_folder(target, replace=True) as part:
             frozen = {name: _frozen(network) for name, network in networks.items()}

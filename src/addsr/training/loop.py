@@ -133,7 +133,7 @@ class Loop:
         quiet: no progress on stderr.
 
     Attributes:
-        damaged: names of photos that turned out not to be decodable, as far as this process met them.
+        damaged: names of photos that turned out not to be decodable: what this process met, at the end what any did.
     """
 
     def __init__(
@@ -208,7 +208,9 @@ class Loop:
                 pairs is lost; the last checkpoint stays.
         """
         try:
-            return self._run()
+            finished = self._run()
+            self.damaged = set().union(*self._of_all(self.damaged))
+            return finished
         except (RuntimeError, MemoryError) as error:
             if any(words in str(error) for words in _LOST_WORKER):
                 message = (
@@ -311,18 +313,21 @@ class Loop:
 
     def _means(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
         """Of each named value, over all processes."""
-        of_all = [(sums, counts)]
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
-
-            of_all = gather_object([(dict(sums), dict(counts))])
         total: dict[str, float] = defaultdict(float)
         count: dict[str, int] = defaultdict(int)
-        for their_sums, their_counts in of_all:
+        for their_sums, their_counts in self._of_all((dict(sums), dict(counts))):
             for name, value in their_sums.items():
                 total[name] += value
                 count[name] += their_counts[name]
         return {name: total[name] / count[name] for name in total}
+
+    def _of_all(self, value: Any) -> list[Any]:
+        """Every process's."""
+        if self.accelerator.num_processes == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        return gather_object([value])
 
     def _autocast(self) -> torch.autocast:
         # Remembered, weights that were cast where nothing needs a gradient would get none later (torch before 2.10).
@@ -382,7 +387,7 @@ class Loop:
                     first = start + (part * accelerator.num_processes + accelerator.process_index) * size
                     yield list(range(first, first + size))
 
-        ahead = 4 if settings.workers else None
+        ahead, pinned = 4 if settings.workers else None, accelerator.device.type == "cuda"
         parts: list[Batch] = []
         sampler = _Places(places)
         loader = DataLoader(
@@ -390,13 +395,13 @@ class Loop:
             batch_sampler=sampler,
             num_workers=settings.workers,
             prefetch_factor=ahead,
-            pin_memory=accelerator.device.type == "cuda",
+            pin_memory=pinned,
         )
         for batch in _plainly(loader):
             self.damaged.update(name for names in batch.get("damaged", ()) for name in names.splitlines())
             parts.append(
-                {
-                    key: value.to(accelerator.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+                {  # without waiting from pinned memory alone: elsewhere it may be gone before it is read (MPS)
+                    key: value.to(accelerator.device, non_blocking=pinned) if isinstance(value, torch.Tensor) else value
                     for key, value in batch.items()
                 }
             )

@@ -49,6 +49,7 @@ class HeldOut:
         self.hr, self.lr = (torch.stack([item[name] for item in items]) for name in ("hr", "lr"))
         self.lpips, self.restorer, self.out, self.steps = lpips, restorer, out, steps
         self.prompt_embeds = prompt_embeds
+        self._measures = out / "held.jsonl"
 
     @torch.no_grad()
     def __call__(self, images: int, averages: dict[str, EMA]) -> None:
@@ -67,11 +68,17 @@ class HeldOut:
                 ]
                 row[f"lpips_{steps}"] = torch.cat(distances).mean().item()
             sheet.append(restored)
-        with (self.out / "held.jsonl").open("a") as file:
-            file.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
         rows = [np.concatenate([to_uint8(x[i]) for x in [*sheet, self.hr]], 1) for i in range(min(SHOWN, len(self.hr)))]
         (self.out / "samples").mkdir(exist_ok=True)
         Image.fromarray(np.concatenate(rows)).save(self.out / "samples" / f"{images:09d}.png")
+        with self._measures.open("a") as file:
+            file.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
+
+    def has(self, images: int) -> bool:
+        """Whether the checkpoint after so many images was measured; a run may have been killed before."""
+        return self._measures.is_file() and any(
+            json.loads(line)["images"] == images for line in self._measures.read_text().splitlines()
+        )
 
     def _restore(self, restorer: Restorer, lr: torch.Tensor, steps: int) -> torch.Tensor:
         embeds = None if self.prompt_embeds is None else self.prompt_embeds.expand(len(lr), -1, -1)

@@ -27,6 +27,10 @@ from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
 from addsr.training.tasks.student import StudentSettings, StudentTask
 from addsr.training.tasks.teacher import TeacherSettings, TeacherTask
 
+_NO_TEACHER = (
+    "task.distillation needs a teacher: give --teacher a model or run trained on all timesteps, "
+    "such as addsr train compact-teacher leaves"
+)
 MAP_CROPS = 16  # whose latents say how one autoencoder's become another's
 TaskSettings = StudentSettings | TeacherSettings | D3SRSettings
 SETTINGS: dict[str, type[TaskSettings]] = {"student": StudentSettings, "teacher": TeacherSettings, "d3sr": D3SRSettings}
@@ -84,9 +88,10 @@ def build_task(
         message = f"a student takes AddSR's steps, and this start {sampler.name}"
         raise TrainingError(f'{message}: --set defaults.sampler="addsr"')
     if lpips is None and (settings.lpips or settings.lpips_final):
-        raise TrainingError(
-            "task.lpips needs the loss network: give --lpips FILE, or --set task.lpips=0 --set task.lpips_final=0"
-        )
+        message = "task.lpips needs the loss network: give --lpips FILE, or --set task.lpips=0 --set task.lpips_final=0"
+        if settings.distillation and config.get("teacher") is None:
+            message += f"; {_NO_TEACHER}"  # in one sentence what has to be given
+        raise TrainingError(message)
     teacher = None
     if settings.distillation:
         teacher = _teacher(config, networks, resumed=resumed)
@@ -167,8 +172,7 @@ def _latent_discriminator(
 def _teacher(config: dict[str, Any], student: Networks, *, resumed: bool) -> Networks:
     """A diffusion model over all timesteps, in the student's latents; a resumed run has yet to read its own autoencoder."""
     if (source := config.get("teacher")) is None:
-        message = "task.distillation needs a teacher: give --teacher a model or run trained on all timesteps"
-        raise TrainingError(f"{message}, such as addsr train compact-teacher leaves")
+        raise TrainingError(_NO_TEACHER)
     teacher = networks_from(source)
     if not resumed and not same_autoencoder(student.restorer.vae, teacher.restorer.vae):
         raise TrainingError(
