@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -151,10 +152,12 @@ def test_the_released_way_through_a_whole_restoration(tmp_path, monkeypatch, nam
     whole = np.asarray(up(photo, **options)).astype(int)
     tiles = InStep(Lockstep(24, 2), Lockstep(256, 16) if name == "seesr" else None)
     monkeypatch.setitem(RELEASED_AUTOENCODER, up.restorer.sampler.name, tiles)
-    seen = []
+    seen, brought = [], []
+    up.restorer.vae._hf_hook = SimpleNamespace(pre_forward=brought.append)  # diffusers' offloading
     cut = np.asarray(up(photo, **options, progress=lambda done, total: seen.append((done, total)))).astype(int)
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
     assert seen[-1][1] == len(seen) == 2 + codings
+    assert len(brought) == (3 if name == "addsr" else 2)  # before each coding
     assert cut.shape == whole.shape
     assert 0 < np.abs(cut - whole).mean() < 10
 

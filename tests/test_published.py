@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,11 +156,16 @@ def test_converted_is_the_same_model(release, up, tmp_path):
     assert torch.equal(pixels(again(photo(), steps=2)), pixels(up(photo(), steps=2)))
     pipeline = AddSRPipeline.from_pretrained(tmp_path / "converted")
     assert pipeline.image_encoder.tag_names == ["cat", "tree", "sky", "street"]
+    alone = "import sys; from addsr import AddSRPipeline; AddSRPipeline.from_pretrained(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", alone, tmp_path / "converted"], check=True)  # nothing else is imported
     with pytest.raises(OutputError, match="exists already"):
         convert_model(locate(release), tmp_path / "converted")
     half = convert_model(locate(release), tmp_path / "half", "bf16")
     assert half["unet/" + WEIGHTS] < 0.6 * written["unet/" + WEIGHTS]
     assert addsr.load(tmp_path / "half", device="cpu", precision="bf16")(photo(), steps=1).size == (96, 80)
+    mixed = AddSRPipeline.from_pretrained(tmp_path / "half")  # diffusers' networks in float32, transformers' as stored
+    mixed.set_progress_bar_config(disable=True)
+    assert mixed(photo().resize((96, 80)), num_inference_steps=1).images[0].size == (96, 80)
 
 
 def test_seesr_and_its_turbo(release, tmp_path):
@@ -455,6 +462,15 @@ def test_a_base_copied_into_the_model_with_its_index(copy):
         shutil.move(part, copy / part.name)
     (copy / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     assert addsr.load(copy, **FAST)(photo(), steps=1).size == (96, 80)
+
+
+def test_a_base_that_broke_off_is_passed_over_for_one_that_is_whole(copy):
+    base = copy.parent / "stable-diffusion-2-base"
+    shutil.copytree(base, copy.parent / "stable-diffusion-2-1-base")
+    next((base / "vae").glob("*.safetensors")).unlink()
+    assert locate(copy).parts["vae"] == copy.parent / "stable-diffusion-2-1-base" / "vae"
+    with pytest.raises(ModelError, match="stable-diffusion-2-base: its vae/ holds no weights"):
+        locate(copy, Beside(base=base))
 
 
 def test_parts_of_a_whole_model_cannot_be_named(release, tmp_path):

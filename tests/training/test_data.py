@@ -55,7 +55,10 @@ def test_photos_come_from_tars_too_with_captions(folder, photos, tmp_path):
     shutil.copy(tmp_path / "shard.tar", tmp_path / "shards" / "0.tar")
     shutil.copy(folder / "1.png", tmp_path / "shards")
     both = Photos([tmp_path / "shards"])
-    assert [Path(name).relative_to(tmp_path / "shards") for name in both.names] == [Path("0.tar/inside/0.png"), Path("1.png")]
+    assert [Path(name).relative_to(tmp_path / "shards") for name in both.names] == [
+        Path("0.tar/inside/0.png"),
+        Path("1.png"),
+    ]
     assert both.caption(0) == "noise, coloured"
 
 

@@ -1,6 +1,6 @@
 """Where the parts of a model lie: in one folder of ours, or as AddSR and SeeSR publish them, beside Stable Diffusion 2."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ PIPELINES: dict[str, type[Sampler]] = {
 RAM_FILES = ("ram_swin_large_14m.safetensors", "ram_swin_large_14m.pth")
 DAPE_FILES = ("DAPE.safetensors", "DAPE.pth")
 BASE_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
+BASE_NETWORKS = ("vae", "text_encoder")
 BASES = ("stable-diffusion-2-base", "stable-diffusion-2-1-base", "sd2-base", "sd2.1-base")  # names of neighbours
 
 # The released inference; of its two PSR weights the one that its command states, see docs/published.md
@@ -230,7 +231,9 @@ def _own(folder: Path) -> ModelFiles:
 
 def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
     """The folder of Stable Diffusion 2(.1)-base: named, around the model, or in the hub cache."""
-    wanted = (*BASE_PARTS, "unet") if turbo else BASE_PARTS
+    wanted, networks = BASE_PARTS, BASE_NETWORKS
+    if turbo:
+        wanted, networks = (*wanted, "unet"), (*networks, "unet")
     if beside.base is not None:
         named = Path(beside.base)
         if not named.is_dir():
@@ -242,7 +245,7 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
             named = cached
         if missing := [part for part in wanted if not (named / part).is_dir()]:
             raise ModelError(f"{named}: no folder {missing[0]}/ in it, so it is no Stable Diffusion base")
-        if reason := _misfit(named, folder):
+        if reason := _misfit(named, folder, networks):
             raise ModelError(f"{named}: {reason}, so it is not the base of {folder}")
         return named
     names = ("sd-turbo",) if turbo else ("sd2-base", "sd2.1-base")
@@ -253,7 +256,7 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
     misfits = []
     for place in (*places, *cached_folders(names, read_catalogue(beside.catalogue))):
         if all(_is_folder(place / part) for part in wanted) and not _is_readably_own(place):
-            reason = _misfit(place, folder)
+            reason = _misfit(place, folder, networks)
             if not reason:
                 return place
             misfits.append(f"; {place} is none, as {reason}")
@@ -279,8 +282,11 @@ def _rank(name: str) -> int:
     return len(BASES) + ("turbo" in name.lower())
 
 
-def _misfit(base: Path, folder: Path) -> str:
+def _misfit(base: Path, folder: Path, networks: Sequence[str]) -> str:
     """Why a base does not go with the networks of a model; empty where nothing speaks against it."""
+    for part in networks:  # a download that broke off leaves the small files
+        if not any(path.suffix in (".safetensors", ".bin") for path in (base / part).iterdir()):
+            return f"its {part}/ holds no weights"
     wanted = read_json(folder / "unet" / "config.json").get("cross_attention_dim", 1024)
     try:
         width = read_json(base / "text_encoder" / "config.json").get("hidden_size")

@@ -102,7 +102,10 @@ def _common(norm: torch.nn.GroupNorm, tiles: Sequence[torch.Tensor]) -> Normaliz
 
     def normalize(tile: torch.Tensor) -> torch.Tensor:
         flat = tile.reshape(1, -1, *tile.shape[2:]) if len(tile) > 1 else tile
-        return F.batch_norm(flat, every[0], every[1], affine[0], affine[1], eps=epsilon).reshape(tile.shape)
+        if tile.device.type == "mps":  # which, before torch 2.13, ends the program at half precision beside float32
+            flat = flat.float()
+        normed = F.batch_norm(flat, every[0], every[1], affine[0], affine[1], eps=epsilon)
+        return normed.to(tile.dtype).reshape(tile.shape)
 
     return normalize
 

@@ -346,7 +346,10 @@ class Restorer:
         """Representation tokens (N, L, D) of what the image encoder takes: (N, 3, 384, 384), ImageNet-normalised."""
         assert self.image_encoder is not None
         self.offload.use("image_encoder")
-        return self.image_encoder(pixels.to(self.placement)).to(self.placement)
+        precision = next(
+            self.image_encoder.parameters()
+        ).dtype  # diffusers may have loaded it in another than the U-Net
+        return self.image_encoder(pixels.to(self.placement.device, precision)).to(self.placement)
 
     def encode_latents(
         self,
@@ -384,6 +387,7 @@ class Restorer:
         everywhere = (slice(0, sides[0]), slice(0, sides[1]))
         if in_step.encoder is None or not in_step.encoder.cuts(picture.shape[2:]):
             return run(*everywhere)
+        self._bring_vae()
         moments = coded_in_step(
             lambda rows, columns: encoding(self.vae, part(rows, columns)),
             picture.shape[2:],
@@ -418,6 +422,7 @@ class Restorer:
             return blend(run, plan_tiles(height, width, _autoencoders(tiling), self.unet.downscale, factor), to)
         if not in_step.decoder.cuts((height, width)):
             return run(slice(0, height * factor), slice(0, width * factor)).to(to or latents.device)
+        self._bring_vae()
         decoded = coded_in_step(
             lambda rows, columns: decoding(self.vae, latents[..., rows, columns]),
             (height, width),
@@ -427,6 +432,11 @@ class Restorer:
             to,
         )
         return _from_symmetric(decoded)
+
+    def _bring_vae(self) -> None:
+        """Let diffusers' offloading bring the autoencoder, whose own methods are not called where tiles go in step."""
+        if (hook := getattr(self.vae, "_hf_hook", None)) is not None:
+            hook.pre_forward(self.vae)
 
     def in_step(self, tiling: Tiling | None) -> InStep | None:
         """How the autoencoder's tiles go in step, if they do; only Stable Diffusion's autoencoder can."""

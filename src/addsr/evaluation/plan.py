@@ -111,7 +111,8 @@ class Planner:
         if picture.alpha is not None:  # restored by itself
             tiles, macs = 2 * tiles, 2 * macs
         activations = max(cost.peak_bytes for _, cost in stages.values())
-        buffers = 4 * 3 * (2 * full[0] * full[1] + height * width)
+        on_cpu = restorer.placement.device.type == "cpu"  # elsewhere they are in the computer's own memory
+        buffers = 4 * 3 * (2 * full[0] * full[1] + height * width) if on_cpu else 0
         seconds = macs / self._speed / EFFICIENCY
         weights = self._weights
         shrunk = min(1.0, options.scale / MODEL_SCALE)  # the model's own result, below its factor
@@ -168,6 +169,6 @@ def macs_per_second(device: torch.device, dtype: torch.dtype) -> float:
         for _ in range(4):
             torch.conv2d(picture, weight, padding=1)
         if device.type != "cpu":
-            torch.get_device_module(device).synchronize()
+            torch.accelerator.synchronize(device)
         best = max(best, 4 * macs / max(time.monotonic() - started, 1e-9))
     return best

@@ -240,6 +240,6 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
         begun = time.perf_counter()
         run()
         if device.type != "cpu":
-            torch.get_device_module(device).synchronize()
+            torch.accelerator.synchronize(device)
         times.append(time.perf_counter() - begun)
     return min(times)

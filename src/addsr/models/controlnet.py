@@ -144,8 +144,7 @@ class AddSRControlNet(UNetEncoder, ModelMixin, ConfigMixin):
         )
         residuals = [conv(skip) for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         residuals.append(self.controlnet_mid_block(hidden_states))
-        scales = torch.full((len(residuals),), conditioning_scale)
-        if guess_mode:
-            scales = torch.logspace(-1, 0, len(residuals)) * conditioning_scale
-        residuals = [residual * scale for residual, scale in zip(residuals, scales.tolist(), strict=True)]
+        last = len(residuals) - 1
+        scales = [conditioning_scale * (10 ** (place / last - 1) if guess_mode else 1) for place in range(last + 1)]
+        residuals = [residual * scale for residual, scale in zip(residuals, scales, strict=True)]
         return ControlNetOutput(residuals[:-1], residuals[-1], conditioning, feature_map)

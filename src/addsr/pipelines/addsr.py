@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
 
+import addsr.models.tagger  # noqa: F401  (`from_pretrained` finds a model's classes only in modules that are imported)
 from addsr.diffusion.defaults import ModelDefaults
 from addsr.diffusion.guidance import is_guided
 from addsr.diffusion.restorer import Restorer
