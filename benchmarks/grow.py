@@ -1,4 +1,5 @@
-"""A deeper model that restores as the given one does, to be trained on: layers that add nothing at first.
+"""A larger model that restores as the given one does, to be trained on: layers, and a stack at half of the picture's
+resolution, that add nothing at first.
 
     python benchmarks/grow.py OUT compact --layers 3 2 1 1 --decoder-layers 6
 
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument(
         "--fine-width", type=int, default=0, help="of a stack at half resolution, where there is none yet"
     )
-    parser.add_argument("--fine-layers", type=int, default=1)
+    parser.add_argument("--fine-layers", type=int, help="of that stack; 1")
     options = parser.parse_args()
     try:
         model = find_model(options.model)
@@ -79,16 +80,18 @@ def main() -> None:
         parser.error(f"--decoder-layers: expected at least {configs['vae']['decoder_layers']}")
     configs["unet"]["layers_per_block"] = options.layers
     configs["vae"]["decoder_layers"] = options.decoder_layers
+    if options.fine_layers and not options.fine_width:
+        parser.error("--fine-layers: needs --fine-width")
     if options.fine_width:
         if configs["vae"].get("fine_width"):
             parser.error(f"--fine-width: {options.model} has such a stack already")
-        configs["vae"] |= {"fine_width": options.fine_width, "fine_layers": options.fine_layers}
-    shutil.copytree(model, options.out, ignore=shutil.ignore_patterns("*.safetensors", HASHES, "*.md", "*.csv"))
+        configs["vae"] |= {"fine_width": options.fine_width, "fine_layers": options.fine_layers or 1}
     torch.manual_seed(0)
     networks: tuple[tuple[str, nn.Module], ...] = (
         ("unet", AddSRUNet.from_config(configs["unet"])),  # pyright: ignore[reportAssignmentType]
         ("vae", PixelShuffleAutoencoder.from_config(configs["vae"])),
     )
+    shutil.copytree(model, options.out, ignore=shutil.ignore_patterns("*.safetensors", HASHES, "*.md", "*.csv"))
     for name, network in networks:
         idle_layers_(network)
         tensors = network.state_dict()

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from addsr.models.autoencoder import PixelShuffleAutoencoder
+from tests.tiny import tiny_vae
 
 
 def autoencoder(fine_width: int) -> PixelShuffleAutoencoder:
     torch.manual_seed(0)
-    widths = {"encoder_width": 8, "encoder_layers": 1, "decoder_width": 8, "decoder_layers": 1}
-    return PixelShuffleAutoencoder(latent_channels=4, fine_width=fine_width, **widths).eval()
+    return tiny_vae(fine_width=fine_width)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from addsr import load
 from addsr.cli.app import app
 from addsr.errors import AddSRError
 from addsr.evaluation.plan import Expected
@@ -39,6 +40,8 @@ def test_cost_of_the_compact_model_grows_with_the_area():
     one, large = profile("compact", 256), profile("compact", 512)
     assert large.macs == pytest.approx(4 * one.macs, rel=1e-3)  # but for the time embedding
     assert set(one.stages) == {"unet", "decode"}
+    networks = load("compact", device="cpu", precision="fp32").restorer.networks
+    assert sum(one.parameters.values()) == sum(p.numel() for network in networks for p in network.parameters())
 
 
 def test_a_preset_counts_as_the_model_that_it_trains():

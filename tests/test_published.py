@@ -163,7 +163,7 @@ def test_converted_is_the_same_model(release, up, tmp_path):
     half = convert_model(locate(release), tmp_path / "half", "bf16")
     assert half["unet/" + WEIGHTS] < 0.6 * written["unet/" + WEIGHTS]
     assert addsr.load(tmp_path / "half", device="cpu", precision="bf16")(photo(), steps=1).size == (96, 80)
-    mixed = AddSRPipeline.from_pretrained(tmp_path / "half")  # diffusers' networks in float32, transformers' as stored
+    mixed = AddSRPipeline.from_pretrained(tmp_path / "half")  # some networks in float32, others as stored
     mixed.set_progress_bar_config(disable=True)
     assert mixed(photo().resize((96, 80)), num_inference_steps=1).images[0].size == (96, 80)
 

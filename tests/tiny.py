@@ -31,7 +31,7 @@ def tiny_unet(**changes):
     return unet.eval()
 
 
-def tiny_vae(latent_channels=4):
+def tiny_vae(latent_channels=4, fine_width=0):
     """Compact's autoencoder, one narrow layer each way."""
     widths = {"encoder_width": 8, "encoder_layers": 1, "decoder_width": 8, "decoder_layers": 1}
-    return PixelShuffleAutoencoder(latent_channels=latent_channels, **widths).eval()
+    return PixelShuffleAutoencoder(latent_channels=latent_channels, fine_width=fine_width, **widths).eval()

@@ -334,7 +334,8 @@ def test_a_checkpoint_that_was_not_measured_is_measured_on_resuming(preset, fold
     run("train", preset, "--data", folder, "--out", out)
     whole = (out / "held.jsonl").read_text()
     sheet = max((out / "samples").iterdir())
-    (out / "held.jsonl").write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    torn = "".join(whole.splitlines(keepends=True)[:-1]) + '{"images": 1'
+    (out / "held.jsonl").write_text(torn)
     sheet.unlink()
     for _ in range(2):  # and once only
         assert run("train", "--out", out, "--resume").exit_code == 0
@@ -396,6 +397,10 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "loop.batch=many"], "loop.batch is 'many'; it must be int"),
         (["--set", "task.lpips=0.5"], "give --lpips FILE"),
         (["--set", "task.distillation=1.0"], "needs a teacher"),
+        (
+            ["--set", "task.distillation=1.0", "--set", "task.lpips=1.0"],
+            "lpips_final=0; task.distillation needs a teacher",
+        ),
         (["--set", "task.adversarial=0.1", "--set", "task.discriminator=dino"], "give --dino FOLDER"),
         (["--set", "defaults.sampler=ancestral"], "a student takes AddSR's steps"),
         (["--set", "defaults.sampler=euler"], "defaults.sampler is 'euler'"),

@@ -60,6 +60,8 @@ def test_photos_come_from_tars_too_with_captions(folder, photos, tmp_path):
         Path("1.png"),
     ]
     assert both.caption(0) == "noise, coloured"
+    (tmp_path / "shards" / "notes.tar").write_bytes(b"no tar file" * 100)
+    assert Photos([tmp_path / "shards"]).unreadable == [str(tmp_path / "shards" / "notes.tar")]
 
 
 def test_bad_photos_are_left_out_and_named(folder):

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,7 +120,6 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_that_keeps_the_last(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000008"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 def test_what_a_killed_save_left_goes_with_the_next(tmp_path):
     network, left = torch.nn.Linear(2, 2), tmp_path / ".checkpoint-000000004.part"
     left.mkdir()
@@ -130,6 +127,7 @@ def test_what_a_killed_save_left_goes_with_the_next(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000008"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 def test_others_may_read_a_checkpoint_as_any_new_file(tmp_path):
     network = torch.nn.Linear(2, 2)
     old = os.umask(0o027)
@@ -140,32 +138,33 @@ def test_others_may_read_a_checkpoint_as_any_new_file(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in saved.iterdir()} == {0o640}
 
 
-@contextmanager
-def held_elsewhere(run: Path) -> Iterator[subprocess.Popen[str]]:
-    """A training's process, and one that makes pairs for it, which outlives it for a while; it tells its number."""
-    program = "with locked(Path(sys.argv[1])):\n    print(os.fork(), flush=True)\n    time.sleep(60)"
-    imports = "import os, sys, time\nfrom pathlib import Path\nfrom addsr.training.lock import locked"
-    command = [sys.executable, "-c", f"{imports}\n{program}", str(run)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        maker = max(int(process.stdout.readline()), int(process.stdout.readline()))
-        try:
-            yield process
-        finally:
-            process.kill()
-            os.kill(maker, signal.SIGKILL)
+def test_a_folder_has_one_training_at_a_time(tmp_path):
+    busy = pytest.raises(TrainingError, match="another training is at work in this folder")
+    with locked(tmp_path / "run"), busy, locked(tmp_path / "run"):
+        pass
+    with locked(tmp_path / "run"):
+        pass
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked")
-def test_a_folder_has_one_training_at_a_time(tmp_path):
-    run, busy = tmp_path / "run", pytest.raises(TrainingError, match="another training is at work in this folder")
-    with held_elsewhere(run) as process:
-        with busy, locked(run):
-            pass
-        process.kill()
-        process.wait()
-        with locked(run):  # though the process that makes pairs is there still
-            pass
+def test_a_killed_training_lets_go_of_its_folder_at_once(tmp_path):
+    """Those that make pairs for it outlive it by seconds."""
+    program = "with locked(Path(sys.argv[1])):\n    print(os.fork(), flush=True)\n    time.sleep(60)"
+    imports = "import os, sys, time\nfrom pathlib import Path\nfrom addsr.training.lock import locked"
+    command = [sys.executable, "-c", f"{imports}\n{program}", str(tmp_path / "run")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        maker = max(int(process.stdout.readline()), int(process.stdout.readline()))  # in itself, os.fork() is 0
+        try:
+            with pytest.raises(TrainingError, match="another training"), locked(tmp_path / "run"):
+                pass
+            process.kill()
+            process.wait()
+            with locked(tmp_path / "run"):
+                pass
+        finally:
+            process.kill()
+            os.kill(maker, signal.SIGKILL)
 
 
 # the second was killed before its first checkpoint

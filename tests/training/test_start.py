@@ -11,10 +11,11 @@ from addsr.training.pca import start_from_components, start_from_condition
 from tests.tiny import tiny_unet, tiny_vae
 
 
-def test_components_are_an_autoencoder_and_the_skip_gives_the_picture_back():
+@pytest.mark.parametrize("fine_width", [0, 8])
+def test_components_are_an_autoencoder_and_the_skip_gives_the_picture_back(fine_width):
     torch.manual_seed(0)
     smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), scale_factor=8, mode="bicubic").clamp(0, 1)
-    vae, unet = tiny_vae(latent_channels=24), tiny_unet(in_channels=24, out_channels=24)
+    vae, unet = tiny_vae(latent_channels=24, fine_width=fine_width), tiny_unet(in_channels=24, out_channels=24)
     torch.nn.init.zeros_(unet.conv_out.weight)
     torch.nn.init.zeros_(unet.conv_out.bias)
     start_from_components(vae, smooth)

@@ -84,10 +84,12 @@ def test_the_first_caption_that_is_cut_is_said_and_no_other():
     assert [str(warning.message).split(";")[0] for warning in said] == ["the prompt meadow is cut"]
 
 
-def test_the_grid_counts_at_every_step(lpips_weights, batch):
-    settings = {"refine": 1, "grid": 2, "adversarial": 0, "distillation": 0}
+@pytest.mark.parametrize("name", ["grid", "seams"])
+def test_the_grid_and_its_seams_count_at_every_step(name, lpips_weights, batch):
+    settings = {"refine": 1, name: 2, "adversarial": 0, "distillation": 0}
     losses = losses_of(lpips_weights, batch, **OFF | settings)
-    torch.testing.assert_close(losses["total"], losses["grid"] + losses["grid_later"])
+    assert losses[name] > 0
+    torch.testing.assert_close(losses["total"], losses[name] + losses[f"{name}_later"])
 
 
 def test_no_adversary_without_its_weight(lpips_weights, batch):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from addsr.checkpoints.catalogue import cached_folders, read_catalogue
 from addsr.checkpoints.hub_cache import cached_snapshot
+from addsr.checkpoints.stable_diffusion import NETWORK_FILES, NETWORK_PICKLES, TEXT_FILES
 from addsr.diffusion.defaults import ModelDefaults, misfit
 from addsr.diffusion.samplers.addsr import AddSRSampler
 from addsr.diffusion.samplers.ancestral import AncestralSampler
@@ -285,7 +286,8 @@ def _rank(name: str) -> int:
 def _misfit(base: Path, folder: Path, networks: Sequence[str]) -> str:
     """Why a base does not go with the networks of a model; empty where nothing speaks against it."""
     for part in networks:  # a download that broke off leaves the small files
-        if not any(path.suffix in (".safetensors", ".bin") for path in (base / part).iterdir()):
+        names = TEXT_FILES if part == "text_encoder" else (*NETWORK_FILES, *NETWORK_PICKLES)
+        if not any(_is_file(base / part / name) for name in names):
             return f"its {part}/ holds no weights"
     wanted = read_json(folder / "unet" / "config.json").get("cross_attention_dim", 1024)
     try:
@@ -302,6 +304,13 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError:  # behind a folder that may not be read
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
         return False
 
 

@@ -66,8 +66,8 @@ class Photos:
     def __init__(
         self, sources: Sequence[Path], smallest: int = 1, memory: int = 2000, *, without: Sequence[Path] = ()
     ) -> None:
-        found, captions = _find(sources, without)
         self.unreadable: list[str] = []
+        found, captions = _find(sources, without, self.unreadable)
         self.too_small: list[str] = []
         self.names: list[str] = []
         self.sizes: list[tuple[int, int]] = []
@@ -151,8 +151,12 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") and part not in (".", "..") for part in path.parts)
 
 
-def _find(sources: Sequence[Path], without: Sequence[Path]) -> tuple[dict[str, Place], dict[str, Place]]:
-    """Photos by name, captions by name without ending."""
+def _find(
+    sources: Sequence[Path], without: Sequence[Path], unreadable: list[str]
+) -> tuple[dict[str, Place], dict[str, Place]]:
+    """Photos by name, captions by name without ending; what is found in a folder and is no tar file after all is added to
+    `unreadable`.
+    """
     places: dict[str, Place] = {}
     for source in sources:
         if source.is_dir():
@@ -160,7 +164,10 @@ def _find(sources: Sequence[Path], without: Sequence[Path]) -> tuple[dict[str, P
             for folder in without:
                 files = [path for path in files if not path.absolute().is_relative_to(folder.absolute())]
             for path in files:
-                places |= _in_shard(path) if path.suffix.lower() == ".tar" else {str(path): Place(path)}
+                try:
+                    places |= _in_shard(path) if path.suffix.lower() == ".tar" else {str(path): Place(path)}
+                except DataError:
+                    unreadable.append(str(path))
         elif source.is_file():
             places |= _in_shard(source)
         else:

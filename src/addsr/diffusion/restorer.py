@@ -348,7 +348,7 @@ class Restorer:
         self.offload.use("image_encoder")
         precision = next(
             self.image_encoder.parameters()
-        ).dtype  # diffusers may have loaded it in another than the U-Net
+        ).dtype  # `from_pretrained` keeps a file's own, whatever the U-Net's
         return self.image_encoder(pixels.to(self.placement.device, precision)).to(self.placement)
 
     def encode_latents(
@@ -434,7 +434,9 @@ class Restorer:
         return _from_symmetric(decoded)
 
     def _bring_vae(self) -> None:
-        """Let diffusers' offloading bring the autoencoder, whose own methods are not called where tiles go in step."""
+        """Let diffusers' offloading by model bring the autoencoder, whose own methods are not called where tiles go in step.
+        (That by module, `enable_sequential_cpu_offload`, cannot do such tiles.)
+        """
         if (hook := getattr(self.vae, "_hf_hook", None)) is not None:
             hook.pre_forward(self.vae)
 

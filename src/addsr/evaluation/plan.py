@@ -24,7 +24,7 @@ EFFICIENCY = 0.6  # of a network, in units of its convolutions' own speed: norms
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected of a restoration: size of the result and of its tiles in pixels, bytes at the peak, seconds."""
+    """Expected of a restoration: size of the result and of its tiles in pixels, bytes of the device at the peak, seconds."""
 
     height: int
     width: int
@@ -111,8 +111,8 @@ class Planner:
         if picture.alpha is not None:  # restored by itself
             tiles, macs = 2 * tiles, 2 * macs
         activations = max(cost.peak_bytes for _, cost in stages.values())
-        on_cpu = restorer.placement.device.type == "cpu"  # elsewhere they are in the computer's own memory
-        buffers = 4 * 3 * (2 * full[0] * full[1] + height * width) if on_cpu else 0
+        shared = restorer.placement.device.type in ("cpu", "mps")  # else these are in the computer's own memory
+        buffers = 4 * 3 * (2 * full[0] * full[1] + height * width) if shared else 0
         seconds = macs / self._speed / EFFICIENCY
         weights = self._weights
         shrunk = min(1.0, options.scale / MODEL_SCALE)  # the model's own result, below its factor

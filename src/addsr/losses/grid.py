@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from addsr.losses.normalized_luminance import locally_normalized, luminance
 
-FAINT = 1 / 255  # a mean step of a nearly flat picture: less is not asked for
+FAINT = 1 / 255  # added to HR's mean step, so that nearly flat pictures do not outweigh all others
 
 
 def grid_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:

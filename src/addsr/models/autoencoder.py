@@ -61,7 +61,8 @@ class ResidualStack(nn.Module):
 
 
 class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
-    """Deterministic autoencoder that works at latent resolution and reaches pixels by PixelShuffle.
+    """Deterministic autoencoder that works at latent resolution, at the end perhaps at half of the picture's, and reaches
+    pixels by PixelShuffle.
 
     It has the interface of diffusers' AutoencoderKL as far as the pipelines use it.
 
@@ -70,11 +71,12 @@ class PixelShuffleAutoencoder(ModelMixin, ConfigMixin):
         factor: pixels a latent, along a side.
         encoder_width, encoder_layers, decoder_width, decoder_layers: of the two residual stacks.
         fine_width, fine_layers: of a third one, at half of the picture's resolution, which sees across the seams between
-            the cells that the decoder writes, each of one latent; without a width there is none.
+            the cells that the decoder writes, each of one latent; without a width there is none. (`vae.fine.*` where what
+            trains is chosen by name.)
+        scaling_factor: multiplies encoded latents to bring them near unit variance, as in AutoencoderKL.
 
     Raises:
         ValueError: if there is such a stack and the factor is odd.
-        scaling_factor: multiplies encoded latents to bring them near unit variance, as in AutoencoderKL.
     """
 
     config_name = "config.json"

@@ -1,5 +1,6 @@
 """One training at a time in a run's folder: two would delete each other's checkpoints."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,5 +38,5 @@ def _lock(file: IO[str]) -> None:
     else:
         import fcntl
 
-        # Unlike flock's, it is not inherited: the processes that make pairs outlive a killed training by seconds.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.register_at_fork(after_in_child=file.close)  # those that make pairs outlive a killed training by seconds

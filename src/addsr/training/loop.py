@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -86,6 +86,16 @@ class LoopSettings:
             ranged("loop.betas", beta, 0, 0.999999)
 
 
+class Measure(Protocol):
+    """Looks at the networks' averages at each checkpoint, as `addsr.training.validation.HeldOut` does."""
+
+    def __call__(self, images: int, averages: dict[str, EMA]) -> None: ...
+
+    def has(self, images: int) -> bool:
+        """Whether it looked at the checkpoint after so many images."""
+        ...
+
+
 def rate_at(images: int, progress: float, settings: LoopSettings) -> float:
     """Learning rate after `images` images, at `progress` 0..1."""
     warm = min(1.0, (images + settings.batch) / max(settings.warmup, 1))
@@ -129,7 +139,8 @@ class Loop:
     Args:
         task, pairs, settings, out: what to train, on what, how, and where to.
         accelerator: of `make_accelerator`; the task's networks are moved to its device.
-        on_save: called in the main process after each checkpoint with the images seen and the averages of the networks.
+        measure: called in the main process after each checkpoint with the images seen and the averages of the networks,
+            and at a resume for what a killed run did not come to.
         quiet: no progress on stderr.
 
     Attributes:
@@ -144,10 +155,10 @@ class Loop:
         out: Path,
         *,
         accelerator: Any = None,
-        on_save: Callable[[int, dict[str, EMA]], None] | None = None,
+        measure: Measure | None = None,
         quiet: bool = True,
     ) -> None:
-        self.task, self.pairs, self.settings, self.out, self.on_save = task, pairs, settings, out, on_save
+        self.task, self.pairs, self.settings, self.out, self.measure = task, pairs, settings, out, measure
         self.accelerator = accelerator or make_accelerator()
         self.parts = parts_of(settings, self.accelerator.num_processes)
         network: Any
@@ -236,6 +247,8 @@ class Loop:
         counts: dict[str, int] = defaultdict(int)
         saved = self.images
         self.reporter.rewind(self.images)
+        if self.images and self.accelerator.is_main_process:
+            self._measure()
         with self.reporter:
             for parts in self._iterations():
                 progress = self.images / settings.images
@@ -415,9 +428,12 @@ class Loop:
             state = {"seconds": self.seconds}
             networks, keep = self.task.networks, self.settings.keep
             save_checkpoint(self.out, self.images, networks, self.averages, self.optimizers, state, keep)
-            if self.on_save is not None:
-                self.on_save(self.images, self.averages)
+            self._measure()
         self.accelerator.wait_for_everyone()
+
+    def _measure(self) -> None:
+        if self.measure is not None and not self.measure.has(self.images):
+            self.measure(self.images, self.averages)
 
 
 def _buckets(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

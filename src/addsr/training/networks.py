@@ -262,14 +262,19 @@ def _networks_of_run(run: Path) -> Networks:
 
 
 def same_autoencoder(vae: nn.Module, other: nn.Module) -> bool:
-    """Whether latents of the one are latents of the other: the same weights, but for rounding."""
-    ours, theirs = vae.state_dict(), other.state_dict()
-    if _shapes(vae) != _shapes(other) or _scaling(vae) != _scaling(other):
+    """Whether latents of the one are latents of the other: the same weights of what encodes, but for rounding."""
+    ours, theirs = _encoding(vae), _encoding(other)
+    if ours.keys() != theirs.keys() or _scaling(vae) != _scaling(other):
         return False
     return all(
-        (value.float() - theirs[key].to(value.device).float()).norm() <= ROUNDING * value.float().norm() + 1e-6
+        value.shape == theirs[key].shape
+        and (value.float() - theirs[key].to(value.device).float()).norm() <= ROUNDING * value.float().norm() + 1e-6
         for key, value in ours.items()
     )
+
+
+def _encoding(vae: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in vae.state_dict().items() if key.startswith(("encoder.", "quant_conv."))}
 
 
 def _scaling(vae: Any) -> float:

@@ -111,9 +111,9 @@ def _train(
     task = build_task(config, settings, networks, sources, lpips, pairs, accelerator.device, resumed=resumed)
     _keep_untrained(task, networks, latest_checkpoint(out) if resumed else None)
     check = _check(pairs, networks, lpips, out)
-    loop = Loop(task, pairs, loop_settings, out, accelerator=accelerator, on_save=check, quiet=quiet)
-    if resume and loop.resume() and accelerator.is_main_process and not check.has(loop.images):
-        check(loop.images, loop.averages)
+    loop = Loop(task, pairs, loop_settings, out, accelerator=accelerator, measure=check, quiet=quiet)
+    if resume:
+        loop.resume()
     if accelerator.is_main_process:  # only a config that fits the checkpoint replaces the one that is there
         lasting = {name: value for name, value in config.get("loop", {}).items() if name != "max_minutes"}
         write_run_config(out, config | {"loop": lasting})

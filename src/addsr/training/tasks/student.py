@@ -41,7 +41,7 @@ class StudentSettings:
             `addsr.losses.detail`.
         statistics: weight of the distance between the detail's statistics and HR's; see `addsr.losses.scene_statistics`.
         grid: weight of the unevenness of detail over the decoder's cells; see `addsr.losses.grid`.
-        seams: weight of steps between pixels in excess of HR's, for each place between two of a cell; see there.
+        seams: weight of steps between pixels in excess of HR's, at each place of a cell: `excess_of_steps`, see there.
         doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of
             later ones; 0 asks for all of HR's. Less doubt later lets each step add detail.
         detail_by_step: factors of `detail` and `statistics` at 999, 749, 499 and 249: rising ones leave the first step close
