@@ -1,7 +1,6 @@
 """addsr upscale: files and folders in, restored and enlarged pictures out."""
 
-import json
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -23,11 +22,9 @@ from addsr.cli.model_options import (
     RamOption,
     ThreadsOption,
 )
+from addsr.cli.report import Report
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from addsr.batch import Done
     from addsr.jobs import Job
     from addsr.options import RestoreOptions
     from addsr.upscaler import Upscaler
@@ -153,22 +150,22 @@ def upscale(
     settings["fidelity"] = fidelity
     settings |= {"color_fix": color_fix, "guidance_scale": guidance_scale, "start_point": start_point, "compat": compat}
     words = {"prompt": prompt, "tags": not no_tags, "added_prompt": added_prompt, "negative_prompt": negative_prompt}
-    with warnings.catch_warnings():  # which _run says in its own way
-        return _run(
+    return _run(
+        Request(
             inputs,
             output,
             settings,
             words,
-            model=ModelChoice(model, device, precision),
-            parts={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue, "lora": lora},
+            ModelChoice(model, device, precision),
+            beside={"kind": kind, "base": base, "ram": ram, "dape": dape, "catalogue": catalogue, "lora": lora},
             loading={"offload": offload, "compile": compile_networks},
             naming=Naming(suffix, ext, overwrite, skip_existing),
             recursive=recursive,
             threads=threads,
-            plan_only=plan,
-            as_json=as_json,
-            debug=debug,
-        )
+        ),
+        plan_only=plan,
+        report=Report(as_json=as_json, debug=debug),
+    )
 
 
 class ModelChoice(NamedTuple):
@@ -188,81 +185,75 @@ class Naming(NamedTuple):
     skip_existing: bool
 
 
-def _run(
-    inputs: list[Path],
-    output: Path | None,
-    settings: dict[str, Any],
-    words: dict[str, Any],
-    *,
-    model: ModelChoice,
-    parts: dict[str, Any],
-    loading: dict[str, bool],
-    naming: Naming,
-    recursive: bool,
-    threads: int | None,
-    plan_only: bool,
-    as_json: bool,
-    debug: bool,
-) -> int:
-    """Plan, load, restore, report; returns the exit code."""
-    from rich.console import Console
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for, checked as far as that needs no model."""
 
+    inputs: list[Path]
+    output: Path | None
+    settings: dict[str, Any]
+    """Of `addsr.options.RestoreOptions`, without the words."""
+    words: dict[str, Any]
+    """Of `addsr.prompts.options.PromptOptions`."""
+    model: ModelChoice
+    beside: dict[str, Any]
+    """The published model's other parts, of `addsr.cli.model_options.beside`."""
+    loading: dict[str, bool]
+    naming: Naming
+    recursive: bool
+    threads: int | None
+
+
+def _run(request: Request, *, plan_only: bool, report: Report) -> int:
+    """Plan, load, restore, report; returns the exit code."""
     from addsr.errors import AddSRError
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-    warnings.showwarning = lambda message, *_args, **_more: console.print(
-        f"warning: {message}", style="yellow", markup=False
-    )
-    finished: list[Done] = []
     try:
-        with console.status("starting …"):
-            from addsr.checkpoints.faithful import has_faithful
-            from addsr.checkpoints.published import locate
-            from addsr.cli.model_options import beside
-            from addsr.jobs import plan
-            from addsr.loading import find_model
-            from addsr.options import RestoreOptions
-            from addsr.prompts.options import PromptOptions
-
-            options = RestoreOptions(**settings, words=PromptOptions(**words))
-            places = beside(**parts)
-            files = locate(find_model(model.name, places), places, model.name)
-            options.check(files.sampler, has_faithful(files))  # before any folder is made
-            jobs = plan(inputs, output, *naming, recursive=recursive, written=not plan_only)
-            upscaler = None
-            if any(job.to_do for job in jobs):
-                upscaler = _load(model, threads, beside=places, fidelity=options.fidelity or 0.0, **loading)
-        if plan_only:
-            return _show_plans(jobs, upscaler, options, console, as_json=as_json, debug=debug)
-        if upscaler is not None:
-            named = naming.ext != "auto" and [job.target for job in jobs] == [output]
-            if idle := [*_idle(upscaler, options, words), *(["--ext (OUT is a file)"] if named else [])]:
-                warnings.warn(f"without effect for {model.name}: {', '.join(idle)}", stacklevel=1)
-        reporting = {"overwrite": naming.overwrite, "as_json": as_json, "debug": debug}
-        _restore_all(jobs, upscaler, options, console, finished, **reporting)
+        with report.listening():
+            with report.status("starting …"):
+                jobs, upscaler, options = _prepare(request, written=not plan_only)
+            if plan_only:
+                return _plan_all(jobs, upscaler, options, report)
+            if upscaler is not None:
+                named = request.naming.ext != "auto" and [job.target for job in jobs] == [request.output]
+                idle = [*_idle(upscaler, options, request.words), *(["--ext (OUT is a file)"] if named else [])]
+                if idle:
+                    report.warn(f"without effect for {request.model.name}: {', '.join(idle)}")
+            _restore_all(jobs, upscaler, options, report, overwrite=request.naming.overwrite)
     except AddSRError as error:
-        _complain(console, error, debug)
+        report.wrong(error)
         return 2
     except KeyboardInterrupt:
-        restored = sum(done.error is None and not done.job.skipped for done in finished)
-        more = f" after {_counted(restored)}; --skip-existing goes on from there" if restored else ""
-        console.print(f"interrupted{more}", style="red")
+        report.interrupted()
         return 130
     except Exception as error:
         if not reader_is_gone(error):
-            _complain(console, error, debug)
+            report.wrong(error)
         return 1
-    good = [done for done in finished if done.error is None and not done.job.skipped]
-    pixels, seconds = sum(d.size[0] * d.size[1] for d in good), sum(d.seconds for d in good)
-    skipped = sum(done.job.skipped for done in finished)
-    failed = len(finished) - len(good) - skipped
-    others = "".join(f", {count} {what}" for count, what in ((skipped, "skipped"), (failed, "failed")) if count)
-    console.print(f"{_counted(len(good))}{others}, {pixels / 1e6:.2f} megapixels in {seconds:.2f} s")
-    return 1 if failed else 0
+    report.close()
+    return 1 if report.failed else 0
 
 
-def _counted(pictures: int) -> str:
-    return "1 picture" if pictures == 1 else f"{pictures} pictures"
+def _prepare(request: Request, *, written: bool) -> "tuple[list[Job], Upscaler | None, RestoreOptions]":
+    """Check what was asked for, plan the jobs, and load the model if any of them needs it."""
+    from addsr.checkpoints.faithful import has_faithful
+    from addsr.checkpoints.published import locate
+    from addsr.cli.model_options import beside
+    from addsr.jobs import plan
+    from addsr.loading import find_model
+    from addsr.options import RestoreOptions
+    from addsr.prompts.options import PromptOptions
+
+    options = RestoreOptions(**request.settings, words=PromptOptions(**request.words))
+    places = beside(**request.beside)
+    files = locate(find_model(request.model.name, places), places, request.model.name)
+    options.check(files.sampler, has_faithful(files))  # before any folder is made
+    jobs = plan(request.inputs, request.output, *request.naming, recursive=request.recursive, written=written)
+    upscaler = None
+    if any(job.to_do for job in jobs):
+        more = {"beside": places, "fidelity": options.fidelity or 0.0, **request.loading}
+        upscaler = _load(request.model, request.threads, **more)
+    return jobs, upscaler, options
 
 
 def _idle(upscaler: "Upscaler", options: "RestoreOptions", words: dict[str, Any]) -> list[str]:
@@ -303,116 +294,35 @@ def _load(model: ModelChoice, threads: int | None, **loading: Any) -> "Upscaler"
     return upscaler
 
 
-def _show_plans(
-    jobs: "list[Job]",
-    upscaler: "Upscaler | None",
-    options: "RestoreOptions",
-    console: "Console",
-    *,
-    as_json: bool,
-    debug: bool,
-) -> int:
-    """What each picture would take; returns the exit code."""
+def _plan_all(jobs: "list[Job]", upscaler: "Upscaler | None", options: "RestoreOptions", report: Report) -> int:
+    """Say what each picture would take; returns the exit code."""
     from addsr.evaluation.plan import Planner
     from addsr.image.read import read_picture
 
-    planner, failed = None, False
+    planner = None
     for job in jobs:
         error: Exception | None = job.error
         try:
             if job.to_do and upscaler is not None:
                 planner = planner or Planner(upscaler)
-                expected = planner(read_picture(job.source), options)
-                if as_json:
-                    print(json.dumps({"input": str(job.source), **expected.row()}), flush=True)
-                else:
-                    print(f"{job.source}: {expected.text()}", flush=True)
+                report.planned(job, planner(read_picture(job.source), options))
         except Exception as raised:
             if reader_is_gone(raised):
                 return 1
             error = raised
         if error is not None:
-            failed = True
-            _complain(console, error, debug, job)
-            if as_json:
-                print(json.dumps(_failure(job, error)), flush=True)
-    return 1 if failed else 0
+            report.unplanned(job, error)
+    return 1 if report.failed else 0
 
 
 def _restore_all(
-    jobs: "list[Job]",
-    upscaler: "Upscaler | None",
-    options: "RestoreOptions",
-    console: "Console",
-    finished: "list[Done]",
-    *,
-    overwrite: bool,
-    as_json: bool,
-    debug: bool,
+    jobs: "list[Job]", upscaler: "Upscaler | None", options: "RestoreOptions", report: Report, *, overwrite: bool
 ) -> None:
-    """Do the jobs under a progress bar (on a terminal), saying what became of each; `finished` grows by each."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+    """Do the jobs under a progress bar, saying what became of each."""
     from addsr import __version__
     from addsr.batch import run
 
-    text = TextColumn("{task.description}", markup=False)
-    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        pictures = progress.add_task("pictures", total=len(jobs))
-        tiles = progress.add_task("tiles", visible=False)
-
-        def on_tile(job: "Job", done: int, total: int) -> None:
-            progress.update(tiles, description=job.source.name, completed=done, total=total, visible=total > 1)
-
-        for done in run(jobs, upscaler, options, __version__, overwrite, on_tile):
-            finished.append(done)
-            progress.advance(pictures)
-            if as_json:
-                print(json.dumps(_row(done)), flush=True)
-            if done.error is not None:
-                _complain(console, done.error, debug, done.job)
-            elif not as_json:
-                was_there = " (exists already: skipped)" if done.job.skipped else ""
-                console.print(f"{done.job.source} -> {done.job.target}{was_there}", markup=False)
-
-
-def _complain(console: "Console", error: Exception, debug: bool, job: "Job | None" = None) -> None:
-    """One sentence."""
-    console.print(f"error: {_sentence(error, job)}", style="red", markup=False)
-    if debug:
-        import traceback
-
-        console.print("".join(traceback.format_exception(error)), markup=False)
-
-
-def _sentence(error: Exception, job: "Job | None") -> str:
-    """What went wrong, and with which picture; where the error is none of ours, its kind and first line."""
-    from addsr.errors import AddSRError
-
-    text = str(error) if isinstance(error, AddSRError) else f"{type(error).__name__}: {error}".splitlines()[0]
-    if job is None or str(job.source) in text or str(job.target) in text:
-        return text
-    return f"{job.source}: {text}"
-
-
-def _failure(job: "Job", error: Exception) -> dict[str, Any]:
-    return {"input": str(job.source), "status": "error", "error": _sentence(error, job)}
-
-
-def _row(done: "Done") -> dict[str, Any]:
-    """One picture as --json prints it."""
-    output = {} if done.job.target is None else {"output": str(done.job.target)}
-    if done.error is not None:
-        return _failure(done.job, done.error) | output
-    if done.job.skipped:
-        return {"input": str(done.job.source), "status": "skipped", **output}
-    return {
-        "input": str(done.job.source),
-        "status": "ok",
-        **output,
-        "width": done.size[1],
-        "height": done.size[0],
-        "seconds": round(done.seconds, 3),
-        **(done.made_by or {}),
-    }
+    with report.progress(len(jobs)) as bar:
+        for done in run(jobs, upscaler, options, __version__, overwrite, bar.on_tile):
+            bar.advance()
+            report.done(done)
