@@ -116,6 +116,18 @@ def test_dists_of_equal_pictures_is_zero_and_its_gradient_flows(tmp_path):
         DISTS(tmp_path / "other.safetensors")
 
 
+def test_dists_reads_the_released_files(tmp_path):
+    state = write_dists(tmp_path / "dists.safetensors")
+    released = tmp_path / "released"
+    released.mkdir()
+    torch.save({k: v for k, v in state.items() if "." in k}, released / "vgg16-397923af.pth")
+    torch.save({k: torch.nn.Parameter(v) for k, v in state.items() if "." not in k}, released / "weights.pt")
+    a, b = torch.rand(2, 2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    theirs = DISTS(released)
+    torch.testing.assert_close(theirs(a, b), DISTS(tmp_path / "dists.safetensors")(a, b), rtol=0, atol=0)
+    assert not any(value.requires_grad for value in theirs.buffers())
+
+
 def test_dists_and_edges_are_taken_in_float32_under_autocast(tmp_path):
     write_dists(tmp_path / "dists.safetensors")
     distance = EdgeAware(DISTS(tmp_path / "dists.safetensors"))

@@ -1,5 +1,7 @@
 """Losses, their weights, and what judges pictures."""
 
+import shutil
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,6 +52,47 @@ def test_lpips_says_what_its_file_lacks(lpips_weights, name):
     save_file(tensors, lpips_weights)
     with pytest.raises(ModelError, match=f"not LPIPS on SqueezeNet \\({name} is missing\\)"):
         SqueezeLPIPS(lpips_weights)
+
+
+RELEASED_FIRES = dict(zip((3, 4, 6, 7, 9, 10, 11, 12), range(1, 9), strict=True))  # in torchvision's SqueezeNet 1.1
+
+
+def released_lpips(ours, folder):
+    """The files of torchvision and LPIPS that have the same weights."""
+    folder.mkdir()
+    backbone = {f"features.0.{part}": ours[f"conv0.{part}"] for part in ("weight", "bias")}
+    for layer, fire in RELEASED_FIRES.items():
+        names = [name for name in ours if name.startswith(f"fire{fire}.")]
+        backbone |= {name.replace(f"fire{fire}", f"features.{layer}"): ours[name] for name in names}
+    torch.save({**backbone, "classifier.1.bias": torch.zeros(1000)}, folder / "squeezenet1_1-b8a52dc0.pth")
+    heads = {f"lin{i}.model.1.weight": torch.nn.Parameter(ours[f"lin{i}.weight"]) for i in range(7)}
+    torch.save(heads, folder / "squeeze.pth")
+
+
+def test_lpips_reads_the_released_files(lpips_weights, tmp_path):
+    released_lpips(load_file(lpips_weights), tmp_path / "released")
+    a, b = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    theirs, ours = SqueezeLPIPS(tmp_path / "released"), SqueezeLPIPS(lpips_weights)
+    torch.testing.assert_close(theirs(a, b), ours(a, b), rtol=0, atol=0)
+    assert not any(value.requires_grad for value in theirs.buffers())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "squeeze.pth").unlink(), r"not LPIPS on SqueezeNet \(lin0.weight is missing\)"),
+        (
+            lambda folder: shutil.copy(folder / "squeeze.pth", folder / "alex.pth"),
+            "twice .alex.pth and squeeze.pth.; leave",
+        ),
+        (lambda folder: [file.unlink() for file in folder.iterdir()], "not LPIPS on SqueezeNet"),
+    ],
+)
+def test_lpips_says_what_its_folder_lacks_or_has_twice(change, message, lpips_weights, tmp_path):
+    released_lpips(load_file(lpips_weights), tmp_path / "released")
+    change(tmp_path / "released")
+    with pytest.raises(ModelError, match=message):
+        SqueezeLPIPS(tmp_path / "released")
 
 
 def test_balancing_favours_the_easy_pictures():

@@ -27,7 +27,12 @@ def train(
     teacher: Annotated[
         str | None, typer.Option(help="Model or run of all timesteps to distil from, such as compact-teacher leaves.")
     ] = None,
-    lpips: Annotated[Path | None, typer.Option(help="LPIPS-Squeeze weights (safetensors).")] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            help="LPIPS-Squeeze: a file, or a folder of torchvision's SqueezeNet 1.1 and LPIPS's squeeze.pth."
+        ),
+    ] = None,
     dino: Annotated[
         Path | None,
         typer.Option(help="DINO v1 ViT-S/16 (transformers folder or released file), for its discriminator."),
@@ -38,7 +43,10 @@ def train(
     discriminator: Annotated[
         str | None, typer.Option(help="D3SR: model or run whose U-Net judges; default: what --init names.")
     ] = None,
-    dists: Annotated[Path | None, typer.Option(help="D3SR: DISTS weights (safetensors).")] = None,
+    dists: Annotated[
+        Path | None,
+        typer.Option(help="D3SR: DISTS: a file, or a folder of torchvision's VGG-16 and DISTS's weights.pt."),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,

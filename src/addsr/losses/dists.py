@@ -1,7 +1,7 @@
 """DISTS (Ding et al. 2020): structure and texture similarity of VGG-16 features, as a differentiable loss.
 
-The network is data, not bundled: a safetensors file with torchvision's VGG-16 convolutions (`features.0.weight`, …) and
-DISTS's `alpha` and `beta` (1, 1475, 1, 1).
+The network is data, not bundled: a file with torchvision's VGG-16 convolutions (`features.0.weight`, …) and DISTS's `alpha`
+and `beta` (1, 1475, 1, 1), or a folder of both as they are published, torchvision's VGG-16 and DISTS's `weights.pt`.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """LPIPS v0.1 (Zhang et al. 2018) on SqueezeNet features, as a differentiable loss.
 
-The networks are data: a safetensors file with the backbone's convolutions (`conv0`, `fire1.squeeze`, …) and the linear
-heads (`lin0`, …); none is bundled.
+The networks are data, not bundled: a safetensors file with the backbone's convolutions (`conv0`, `fire1.squeeze`, …) and the
+linear heads (`lin0`, …), or a folder of both as they are published, torchvision's SqueezeNet 1.1 and LPIPS's `squeeze.pth`.
 """
 
 from collections.abc import Iterator
@@ -15,27 +15,37 @@ from addsr.weights.reading import read_named
 
 # SqueezeNet 1.1: the fire modules after each pooling; a feature map is taken at the end of every group.
 _FIRE_GROUPS = (((1, 2), True), ((3, 4), True), ((5,), True), ((6,), False), ((7,), False), ((8,), False))
+_FIRE_PARTS = ("squeeze", "expand1x1", "expand3x3")
 
 
 def _names() -> Iterator[str]:
     convolutions = ["conv0"]
     for fires, _ in _FIRE_GROUPS:
-        convolutions += [f"fire{n}.{part}" for n in fires for part in ("squeeze", "expand1x1", "expand3x3")]
+        convolutions += [f"fire{n}.{part}" for n in fires for part in _FIRE_PARTS]
     for name in convolutions:
         yield from (f"{name}.weight", f"{name}.bias")
     for head in range(1 + len(_FIRE_GROUPS)):
         yield f"lin{head}.weight"
 
 
+def _released() -> dict[str, str]:
+    """The names in the published files, and ours."""
+    layers = {"features.0": "conv0"}  # torchvision counts activations and poolings too
+    for layer, fire in zip((3, 4, 6, 7, 9, 10, 11, 12), range(1, 9), strict=True):
+        layers |= {f"features.{layer}.{part}": f"fire{fire}.{part}" for part in _FIRE_PARTS}
+    names = {f"{layer}.{part}": f"{ours}.{part}" for layer, ours in layers.items() for part in ("weight", "bias")}
+    return names | {f"lin{head}.model.1.weight": f"lin{head}.weight" for head in range(1 + len(_FIRE_GROUPS))}
+
+
 class SqueezeLPIPS(nn.Module):
     """forward(a, b): pictures (N, 3, H, W) in [0, 1], sides of at least 32 -> distances (N,).
 
-    Raises ModelError if the file cannot be read or holds another network.
+    Raises ModelError if the file, or one in the folder, cannot be read or holds another network.
     """
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        tensors = read_named(weights, _names(), "LPIPS on SqueezeNet")
+        tensors = read_named(weights, _names(), "LPIPS on SqueezeNet", _released())
         for key, value in tensors.items():
             if value.ndim == 4:
                 value = value.contiguous(memory_format=torch.channels_last)

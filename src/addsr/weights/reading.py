@@ -52,7 +52,7 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torc
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = content if isinstance(content, Mapping) else {}
-    tensors = {str(key): value for key, value in tensors.items() if isinstance(value, torch.Tensor)}
+    tensors = {str(key): value.detach() for key, value in tensors.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise ModelError(f"{path}: holds no weights")
     if odd := [key for key, value in tensors.items() if value.is_meta or value.layout != torch.strided]:
@@ -60,21 +60,38 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torc
     return {key: _converted(value, dtype) for key, value in tensors.items()}
 
 
-def read_named(path: Path, names: Iterable[str], network: str) -> dict[str, torch.Tensor]:
+def read_named(
+    path: Path, names: Iterable[str], network: str, released: Mapping[str, str] | None = None
+) -> dict[str, torch.Tensor]:
     """The named tensors of a file as float32, which may hold others too.
 
     Args:
-        path: see `read_tensors`.
+        path: see `read_tensors`; or a folder of such files, which have the tensors between them.
         names: of all that `network` needs.
         network: what it is, for the message.
+        released: names under which others publish them, and ours.
 
     Raises:
-        ModelError: as `read_tensors`, and where one is missing.
+        ModelError: as `read_tensors`, and where one is missing or two files of a folder have it.
     """
-    tensors, names = read_tensors(path, torch.float32), tuple(names)
-    if missing := [name for name in names if name not in tensors]:
+    released, tensors, sources = released or {}, {}, {}
+    wanted = dict.fromkeys(names)
+    for file in _weight_files(path) if path.is_dir() else [path]:
+        for key, value in read_tensors(file).items():
+            name = released.get(key, key)
+            if name not in wanted:
+                continue
+            if name in tensors:
+                both = f"{sources[name].name} and {file.name}"
+                raise ModelError(f"{path}: {key} is there twice ({both}); leave {network} alone in it")
+            tensors[name], sources[name] = value.float(), file
+    if missing := [name for name in wanted if name not in tensors]:
         raise ModelError(f"{path}: not {network} ({missing[0]} is missing)")
-    return {name: tensors[name] for name in names}
+    return tensors
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pth", ".pt", ".ckpt"))
 
 
 def _converted(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
