@@ -1,6 +1,7 @@
 """addsr download, with a stand-in for the hub: mirrors, verification, resumption left to huggingface_hub."""
 
 import hashlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +53,14 @@ def test_the_first_mirror_that_answers_is_taken(tmp_path):
     assert fetch("x", {"x": ENTRY}, tmp_path / "to", hub) == tmp_path / "to" / "x"
     wanted = ["unet/config.json", "unet/weights.safetensors"]
     assert hub.asked[0] == ("second/one", wanted, None)
+
+
+def test_parts_of_one_model_share_a_folder(tmp_path):
+    entries = {"x": ENTRY, "x-unet": replace(ENTRY, folder="x")}
+    places = [fetch(name, entries, tmp_path / "to", Hub(tmp_path)) for name in entries]
+    assert places == [tmp_path / "to" / "x"] * 2
+    ours = read_catalogue()
+    assert ours["sd2.1-base-unet"].folder in ours
 
 
 @pytest.mark.parametrize("pinned", [False, True])

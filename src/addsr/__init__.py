@@ -8,6 +8,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from addsr.checkpoints.published import Beside as Beside
     from addsr.errors import AddSRError as AddSRError
     from addsr.loading import load as load
     from addsr.pipelines.addsr import AddSRPipeline as AddSRPipeline
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from addsr.upscaler import Upscaler as Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["AddSRError", "AddSRPipeline", "D3SRPipeline", "SeeSRPipeline", "Upscaler", "__version__", "load"]
+__all__ = ["AddSRError", "AddSRPipeline", "Beside", "D3SRPipeline", "SeeSRPipeline", "Upscaler", "__version__", "load"]
 
 _HOMES = {
     "AddSRError": "addsr.errors",
     "AddSRPipeline": "addsr.pipelines.addsr",
+    "Beside": "addsr.checkpoints.published",
     "D3SRPipeline": "addsr.pipelines.d3sr",
     "SeeSRPipeline": "addsr.pipelines.seesr",
     "Upscaler": "addsr.upscaler",

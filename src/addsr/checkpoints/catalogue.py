@@ -22,6 +22,7 @@ class Entry:
         repositories: hub ids, the first that has it is taken.
         files: patterns of what is needed.
         sha256: pinned hashes by file name.
+        folder: what it is called below `addsr download --to`; its own name where nothing is said.
     """
 
     about: str = ""
@@ -29,6 +30,7 @@ class Entry:
     repositories: Sequence[str] = ()
     files: Sequence[str] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
 
 
 def read_catalogue(path: Path | None = None) -> dict[str, Entry]:

@@ -39,7 +39,7 @@ def fetch(name: str, entries: Mapping[str, Entry], to: Path | None = None, hub: 
         try:
             info = hub.HfApi().model_info(repository, files_metadata=True)
             wanted = _wanted(info, entry)
-            place = None if to is None else to / name
+            place = None if to is None else to / (entry.folder or name)
             # the default revision: by its commit, the cache would not know it as the newest
             folder = Path(hub.snapshot_download(repository, allow_patterns=list(wanted), local_dir=place))
         except Exception as error:  # the hub's errors, requests' and the file system's alike: try the next mirror
