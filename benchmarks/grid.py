@@ -3,7 +3,7 @@
     python benchmarks/grid.py compact RUN/model --cases CASES --hr HR
 
 CASES and HR as for `quality.py`. Prints for each model and case the means over the photos of the roots of
-`grid_distance` and `seam_distance` of `addsr.losses.grid`, in per cent of the detail's and the steps' strength, and what
+`grid_distance` of `addsr.losses.grid` and of `seam_distance`, in per cent of the detail's and the steps' strength, and what
 photos of other contents are from one another, which is chance alone.
 """
 
@@ -17,7 +17,8 @@ from PIL import Image
 
 import addsr
 from addsr.image.uint8 import from_uint8
-from addsr.losses.grid import grid_distance, seam_distance
+from addsr.losses.grid import grid_distance
+from addsr.losses.normalized_luminance import luminance
 
 Distance = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
@@ -25,6 +26,21 @@ Distance = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 def tensor(picture: Image.Image) -> torch.Tensor:
     """(1, 3, H, W) in [0, 1]."""
     return from_uint8(np.asarray(picture.convert("RGB")))[None]
+
+
+def seam_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:
+    """(N,): mean squared difference, over the places between two columns or rows of a cell, of the steps of luminance
+    there, in units of its steps over all places. As a loss it is met by lines inside the cells (30B in the log).
+    """
+    return (_steps(pictures, cell) - _steps(targets, cell)).square().mean(1)
+
+
+def _steps(pictures: torch.Tensor, cell: int) -> torch.Tensor:
+    """(N, 2 cell): mean magnitude of the step after each column of a cell, then after each row; the last is the seam."""
+    grey = luminance(pictures)
+    across, down = grey.diff(dim=3).abs().mean((1, 2)), grey.diff(dim=2).abs().mean((1, 3))
+    steps = torch.stack([line[:, place::cell].mean(1) for line in (across, down) for place in range(cell)], 1)
+    return steps / steps.mean(1, keepdim=True).clamp_min(1e-3)
 
 
 def unevenness(

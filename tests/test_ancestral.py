@@ -43,6 +43,17 @@ def test_agrees_with_diffusers(prediction_type, spacing, steps, clip):
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+def test_a_step_in_half_precision_is_rounded_once():
+    schedule, generator = Schedule(scaled_linear_alphas_cumprod(), "epsilon"), torch.Generator().manual_seed(0)
+    tensors = [torch.randn(1, 4, 32, 32, generator=generator).bfloat16() for _ in range(3)]
+
+    def after(dtype):
+        x0, latents, noise = (tensor.to(dtype) for tensor in tensors)
+        return AncestralSampler().latents_after(x0, latents, 501, 481, schedule, noise)
+
+    assert torch.equal(after(torch.bfloat16), after(torch.float32).bfloat16())
+
+
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("offset", [0, 1])
 def test_timesteps_are_diffusers(spacing, offset):

@@ -343,6 +343,34 @@ def test_an_error_names_its_picture(addsr, photo, monkeypatch):
     assert json.loads(out)["error"] in err
 
 
+def test_a_plan_knows_what_has_no_effect(addsr, photo):
+    seconds = []
+    for words in ((), ("--guidance-scale", 5)):
+        code, out, err = addsr("upscale", photo, "--plan", "--json", *words)
+        assert (code, "without effect" in err) == (0, bool(words))
+        seconds.append(json.loads(out)["peak_bytes"])
+    assert seconds[0] == seconds[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_rows_go_to_stdout_under_a_progress_bar(tmp_path):
+    import pty
+
+    code = """
+from addsr.cli.report import Report, _print_row
+with Report(as_json=True, debug=False).progress(1):
+    _print_row({"input": "a"})
+"""
+    terminal, end = pty.openpty()
+    with (tmp_path / "rows.jsonl").open("w") as rows:
+        subprocess.run(
+            [sys.executable, "-c", code], stdout=rows, stderr=end, check=True, env=os.environ | {"TERM": "xterm"}
+        )
+    os.close(end)
+    os.close(terminal)
+    assert (tmp_path / "rows.jsonl").read_text() == '{"input": "a"}\n'
+
+
 def test_a_plan_writes_nothing(addsr, photo):
     code, out, _ = addsr("upscale", photo, "--plan")
     assert code == 0

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, CLIPTokenizer
 
 import addsr
 from addsr.checkpoints.published import Beside, locate
@@ -20,7 +21,7 @@ from addsr.errors import AddSRError, ModelError, OutputError
 from addsr.models.unet import AddSRUNet
 from addsr.pipelines.addsr import AddSRPipeline
 from addsr.pipelines.seesr import SeeSRPipeline
-from addsr.prompts.text import PromptTooLongWarning
+from addsr.prompts.text import PromptEncoder, PromptTooLongWarning
 from addsr.weights.reading import read_tensors
 from tests.published import TAGS, UNET, WEIGHTS, write_base, write_published
 
@@ -498,6 +499,24 @@ def test_defaults_out_of_range_are_refused(release, tmp_path, name, value):
     rewrite(index, {name: value})
     with pytest.raises(ModelError, match=f"{name} in model_index.json is"):
         locate(tmp_path / "whole")
+
+
+def test_a_neighbours_custom_pipeline_does_not_end_the_search_for_a_base(copy):
+    shutil.copytree(copy.parent / "stable-diffusion-2-base", copy.parent / "a-custom-one")
+    index = {"_class_name": ["my_pipeline", "MyPipeline"]}  # as diffusers writes one from a module of the user's
+    (copy.parent / "a-custom-one" / "model_index.json").write_text(json.dumps(index))
+    assert locate(copy).parts["vae"].parent.name == "stable-diffusion-2-base"
+
+
+def test_prompts_are_encoded_where_weights_come_and_go(release):
+    from accelerate import cpu_offload
+
+    text_encoder = CLIPTextModel.from_pretrained(release.parent / "stable-diffusion-2-base" / "text_encoder")
+    tokenizer = CLIPTokenizer.from_pretrained(release.parent / "stable-diffusion-2-base" / "tokenizer")
+    expected = PromptEncoder(text_encoder, tokenizer)(["a cat"])
+    cpu_offload(text_encoder, torch.device("cpu"))  # sequential offload: between uses, weights are on meta
+    encoder = PromptEncoder(text_encoder, tokenizer, device=torch.device("cpu"))
+    torch.testing.assert_close(encoder(["a cat"]), expected)
 
 
 def test_a_damaged_neighbour_does_not_end_the_search_for_a_base(copy):

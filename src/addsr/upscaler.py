@@ -172,6 +172,8 @@ class Upscaler:
             "color_fix": options.color_fix,
             "guidance_scale": options.guidance_scale,
         }
+        if self.describer is None:
+            given["guidance_scale"] = 1.0  # nothing to guide by
         given = {name: value for name, value in given.items() if value is not None}
         weight = RELEASED_PSR_WEIGHT if released else defaults.psr_weight * (1 - self.fidelity)
         return replace(defaults, **({"psr_weight": weight} | given))

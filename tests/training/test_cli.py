@@ -19,7 +19,7 @@ from addsr.data.degradation import DegradationSettings, StageSettings
 from addsr.data.mild import MildSettings
 from addsr.data.pairs import PairSettings
 from addsr.errors import TrainingError
-from addsr.training.config import assignment, load_preset, make_settings, merged, preset_names
+from addsr.training.config import load_preset, make_settings, merged, preset_names, table_assignment
 from addsr.training.describe import attribute_docs
 from addsr.training.loop import LoopSettings
 from addsr.training.networks import DefaultSettings, networks_from
@@ -316,6 +316,8 @@ def test_a_run_is_not_overwritten_but_resumed(preset, folder, tmp_path):
     longer = run("train", "--out", tmp_path / "run", "--resume", "--set", "loop.images=24")
     assert longer.exit_code == 0, longer.output
     assert "24 images, finished" in longer.output
+    other = run("train", "--out", tmp_path / "run", "--resume", "--init", "compact")
+    assert (other.exit_code, "began with networks of its own" in " ".join(other.output.split())) == (2, True)
 
 
 def test_resuming_before_the_first_checkpoint_is_the_same_run(preset, folder, tmp_path):
@@ -515,10 +517,10 @@ def test_a_preset_of_another_shape_is_refused(text, tmp_path):
 
 
 def test_settings_are_merged_key_by_key():
-    config = merged(load_preset("compact-student"), assignment("pairs.degradation.first.sigma=[0.1, 1]"))
+    config = merged(load_preset("compact-student"), table_assignment("pairs.degradation.first.sigma=[0.1, 1]"))
     assert config["pairs"]["degradation"]["first"]["sigma"] == [0.1, 1]
     assert config["pairs"]["crop"] == 128
-    assert assignment("task.discriminator=patch") == {"task": {"discriminator": "patch"}}
+    assert table_assignment("task.discriminator=patch") == {"task": {"discriminator": "patch"}}
     with pytest.raises(TrainingError, match=r"pairs\.crop is 'x'"):
         make_settings(PairSettings, {"crop": "x"}, "pairs")
 
@@ -543,4 +545,7 @@ def test_degrade_writes_pairs(folder, tmp_path):
     assert (idle.exit_code, "have ranges" in idle.output) == (2, True)
     assert (
         "unknown setting degradation.third" in run("degrade", folder, "-o", tmp_path / "x", "--set", "third=1").output
+    )
+    assert (
+        "--set 'first.sigma' is not of" in run("degrade", folder, "-o", tmp_path / "x", "--set", "first.sigma").output
     )

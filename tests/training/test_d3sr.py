@@ -21,7 +21,7 @@ from addsr.errors import ModelError
 from addsr.losses.adversarial import bce_discriminator_loss, bce_generator_loss
 from addsr.losses.dists import CHANNELS, DISTS, STAGES
 from addsr.losses.edge_aware import EdgeAware, sobel_magnitude
-from addsr.models.adapters import add_lora, load_lora, merge_lora_layers, save_lora
+from addsr.models.adapters import add_lora, merge_lora_layers, save_lora
 from addsr.models.diffusion_encoder import DiffusionEncoder
 from addsr.models.unet import AddSRUNet
 from addsr.options import RestoreOptions
@@ -32,6 +32,7 @@ from addsr.training.sources import Sources
 from addsr.training.task import Moment
 from addsr.training.tasks.building import build_task
 from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
+from addsr.weights.lora_file import merge_adapters
 from tests.published import UNET, write_base
 from tests.tiny import tiny_unet, tiny_vae
 from tests.training.runs import train_tiny
@@ -233,10 +234,10 @@ def test_lora_starts_as_nothing_merges_and_is_shared(tmp_path):
         merge_lora_layers(unet)
         assert unet.state_dict().keys() == plain.state_dict().keys()
         torch.testing.assert_close(unet(*inputs), unmerged, atol=1e-4, rtol=1e-4)
-        load_lora(plain, tmp_path / "lora.safetensors")
+        merge_adapters(plain, tmp_path / "lora.safetensors")
         torch.testing.assert_close(plain(*inputs), unmerged, atol=1e-5, rtol=1e-5)
     with pytest.raises(ModelError, match="has an adapter for"):
-        load_lora(tiny_unet(), tmp_path / "lora.safetensors")
+        merge_adapters(tiny_unet(), tmp_path / "lora.safetensors")
 
 
 def test_sd_size_preset_from_stable_diffusion(many_photos, tmp_path):

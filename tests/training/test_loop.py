@@ -120,6 +120,17 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_that_keeps_the_last(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000008"]
 
 
+def test_a_checkpoint_that_cannot_be_removed_is_no_end_and_no_checkpoint(tmp_path, monkeypatch):
+    parts = {"unet": torch.nn.Linear(2, 2)}, {}, {}, {}
+    save_checkpoint(tmp_path, 8, *parts, keep=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path, ignore_errors=False: None)  # a file in it is open, on NFS
+        save_checkpoint(tmp_path, 16, *parts, keep=1)
+    assert {path.name for path in tmp_path.iterdir()} == {".checkpoint-000000008.part", "checkpoint-000000016"}
+    save_checkpoint(tmp_path, 24, *parts, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000024"]
+
+
 def test_what_a_killed_save_left_goes_with_the_next(tmp_path):
     network, left = torch.nn.Linear(2, 2), tmp_path / ".checkpoint-000000004.part"
     left.mkdir()

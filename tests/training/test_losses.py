@@ -19,7 +19,7 @@ from addsr.image.smoothing import smoothed
 from addsr.losses.adversarial import adaptive_weight, clamped, hinge_discriminator_loss, hinge_generator_loss
 from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
-from addsr.losses.grid import excess_of_steps, grid_distance, seam_distance
+from addsr.losses.grid import excess_of_steps, grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
@@ -317,14 +317,6 @@ def test_a_grid_of_the_decoders_cells_is_told_from_other_detail(two):
     assert_told(grid_distance, (uneven, brighter), hr, other, chance=0.005)
 
 
-def test_steps_between_cells_are_told_from_those_inside(two):
-    hr, other = two
-    cells = torch.nn.functional.avg_pool2d(other, 4)
-    blocks = 0.2 * other + torch.nn.functional.interpolate(cells, scale_factor=4.0)
-    columns = other + 0.1 * torch.tensor([0.0, 0, 0, 1]).repeat(32)  # steps after the third and the last place
-    assert_told(seam_distance, (blocks, columns), hr, other, chance=0.001)
-
-
 def test_more_steps_than_hr_has_count_in_each_colour_and_fewer_do_not(two):
     hr, other = two
     assert excess_of_steps(hr, hr, 4).max() == 0
@@ -335,7 +327,7 @@ def test_more_steps_than_hr_has_count_in_each_colour_and_fewer_do_not(two):
         assert (excess_of_steps(spoiled, hr, 4) > 0.01).all()
 
 
-DISTANCES = (grid_distance, seam_distance, excess_of_steps)
+DISTANCES = (grid_distance, excess_of_steps)
 
 
 def test_a_grid_is_measured_in_float32_and_flat_pictures_have_gradients():

@@ -43,6 +43,11 @@ def test_teacher_then_distillation_from_a_release(release, many_photos, tmp_path
         5.5,
     )
     start = tmp_path / "teacher" / "model"
+    for part in ("unet", "text_encoder", "image_encoder"):
+        written = [load_file(path) for path in (start / part).glob("*.safetensors")]
+        assert {value.dtype for tensors in written for value in tensors.values() if value.is_floating_point()} == {
+            torch.float16
+        }
     words = ("--data", many_photos, "--init", start, "--teacher", tmp_path / "teacher", "--dino", tmp_path / "dino")
     train_tiny("sd2-addsr", *words, "--out", student, **SHORT, precision="bf16")  # the preset's own
     rows = [json.loads(line) for line in (student / "stats.jsonl").read_text().splitlines()]

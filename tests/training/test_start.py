@@ -29,6 +29,16 @@ def test_components_are_an_autoencoder_and_the_skip_gives_the_picture_back(fine_
     torch.testing.assert_close(skipped, latents, atol=1e-3, rtol=0)
 
 
+def test_grey_photos_have_no_components_of_colour_to_be_blown_up():
+    grey = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
+    vae = tiny_vae(latent_channels=24)  # of which grey has 16
+    start_from_components(vae, grey)
+    with torch.no_grad():
+        through = vae.decode(vae.encode(grey * 2 - 1).latent_dist.mode()).sample / 2 + 0.5
+    assert vae.encoder.linear.weight.abs().max() < 1e3
+    assert (through - grey).abs().mean() < 0.02
+
+
 def test_another_noise_schedule_is_refused_as_it_would_be_lost(compact_pipeline, tmp_path):
     compact_pipeline.save_pretrained(tmp_path)
     networks_at_start({"init": str(tmp_path)})

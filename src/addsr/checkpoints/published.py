@@ -91,7 +91,7 @@ def is_own(folder: Path) -> bool:
     published model's folder brings it there.
     """
     index = folder / "model_index.json"
-    return index.is_file() and read_json(index).get("_class_name") in PIPELINES
+    return index.is_file() and str(read_json(index).get("_class_name")) in PIPELINES
 
 
 def is_stable_diffusion(folder: Path) -> bool:

@@ -35,15 +35,14 @@ def degrade(
     """Make LR/HR pairs a factor of four apart: hr/, lr/ of the same names, and a manifest."""
     with failing_cleanly(debug):
         from addsr.data.pair_folder import RANGES, write_pairs
-        from addsr.data.photos import Photos
+        from addsr.data.photos import Photos, left_out_line
         from addsr.training.config import assignment, make_settings, merged
-        from addsr.training.notices import left_out_line
 
         if changes and case not in RANGES:
             raise typer.BadParameter(f"only {' and '.join(RANGES)} have ranges", param_hint="--set")
         table: dict[str, object] = {}
         for change in changes or []:
-            table = merged(table, assignment(f"pairs.degradation.{change}")["pairs"]["degradation"])
+            table = merged(table, assignment(change))
         settings = make_settings(RANGES[case], table, "degradation") if case in RANGES else None
         photos = Photos(data, smallest=crop or 32)
         written = write_pairs(photos, out, case=case, settings=settings, crop=crop, count=count, seed=seed)

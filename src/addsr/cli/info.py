@@ -72,13 +72,13 @@ def _describe(name: str, folder: Any) -> dict[str, Any]:
     card = folder / "MODEL_CARD.md"
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     licence = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("license:")), "not stated")
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    files = locate(folder)
     return {
         "name": name,
         "parameters": parameters,
         "bytes": sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
-        "default_steps": index["num_inference_steps"],
+        "default_steps": files.defaults.num_inference_steps,
         "licence": licence,
-        "sha256": weights_sha256(locate(folder)),
+        "sha256": weights_sha256(files),
         "folder": str(folder),
     }

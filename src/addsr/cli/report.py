@@ -1,6 +1,7 @@
 """What `addsr upscale` says: sentences on stderr and, with --json, one object a picture on stdout."""
 
 import json
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -121,7 +122,13 @@ class Bar:
 
         text = TextColumn("{task.description}", markup=False)
         columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = Progress(
+            *columns,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),  # else rows for a file or pipe would go to the console's stderr
+        )
         self._pictures = self._bar.add_task("pictures", total=total)
         self._tiles = self._bar.add_task("tiles", visible=False)
 

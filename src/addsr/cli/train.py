@@ -64,7 +64,7 @@ def train(
 ) -> None:
     """Train or finetune a model from photos; the result is the model folder OUT/model."""
     with failing_cleanly(debug):
-        from addsr.training.config import assignment, load_preset, merged, preset_names, read_run_config
+        from addsr.training.config import load_preset, merged, preset_names, read_run_config, table_assignment
 
         if show_presets:
             for name in preset_names():
@@ -76,7 +76,7 @@ def train(
             of_run = out if resume else None
             config = load_preset(preset or FINETUNE) if of_run is None else read_run_config(of_run)
             for change in [*(changes or []), *([] if seed is None else [f"loop.seed={seed}"])]:
-                config = merged(config, assignment(change))
+                config = merged(config, table_assignment(change))
             for line in settings_lines(config):
                 typer.echo(line)
             return
@@ -85,6 +85,8 @@ def train(
         kept = read_run_config(out) if resume else None
         if finetune and preset is not None:
             raise typer.BadParameter(f"--finetune is the preset {FINETUNE}; give one of them", param_hint="PRESET")
+        if kept is not None and init is not None and "init" not in kept:
+            raise typer.BadParameter("the run in --out began with networks of its own", param_hint="--init")
         if kept is not None and (preset is not None or finetune):
             _say("the preset is not read: a resumed run goes on with its own settings, and what --set changes")
         preset = FINETUNE if finetune else preset
@@ -103,7 +105,7 @@ def train(
         given["sources"] = {name: _texts(value) for name, value in paths.items() if value}
         config = merged(config, given)
         for change in changes or []:
-            config = merged(config, assignment(change))
+            config = merged(config, table_assignment(change))
         loop = {"seed": seed, "max_minutes": max_minutes}
         config = merged(config, {"loop": {name: value for name, value in loop.items() if value is not None}})
         for name in ("init", "teacher", "discriminator", "faithful"):
@@ -115,7 +117,8 @@ def train(
         if "unet" in config and "init" in config and not resume:
             _say(f"the U-Net starts afresh, as [unet] says; the other networks are those of {config['init']}")
 
-        from addsr.training.notices import check_words, left_out_line
+        from addsr.data.photos import left_out_line
+        from addsr.training.notices import check_words
         from addsr.training.run import train as run  # heavy: only once the command is known to make sense
 
         if resume:  # a new run checks the whole of its config

@@ -212,13 +212,13 @@ def _run(request: Request, *, plan_only: bool, report: Report) -> int:
         with report.listening():
             with report.status("starting …"):
                 jobs, upscaler, options = _prepare(request, written=not plan_only)
-            if plan_only:
-                return _plan_all(jobs, upscaler, options, report)
             if upscaler is not None:
                 named = request.naming.ext != "auto" and [job.target for job in jobs] == [request.output]
                 idle = [*_idle(upscaler, options, request.words), *(["--ext (OUT is a file)"] if named else [])]
                 if idle:
                     report.warn(f"without effect for {request.model.name}: {', '.join(idle)}")
+            if plan_only:
+                return _plan_all(jobs, upscaler, options, report)
             _restore_all(jobs, upscaler, options, report, overwrite=request.naming.overwrite)
     except AddSRError as error:
         report.wrong(error)
@@ -248,7 +248,8 @@ def _prepare(request: Request, *, written: bool) -> "tuple[list[Job], Upscaler |
     places = beside(**request.beside)
     files = locate(find_model(request.model.name, places), places, request.model.name)
     options.check(files.sampler, has_faithful(files))  # before any folder is made
-    jobs = plan(request.inputs, request.output, *request.naming, recursive=request.recursive, written=written)
+    naming = request.naming._asdict()
+    jobs = plan(request.inputs, request.output, **naming, recursive=request.recursive, written=written)
     upscaler = None
     if any(job.to_do for job in jobs):
         more = {"beside": places, "fidelity": options.fidelity or 0.0, **request.loading}

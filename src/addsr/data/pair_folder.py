@@ -78,10 +78,10 @@ def write_pairs(
                 rows.append({"name": name, "photo": photo_name, "case": case, "seed": [seed, index, copy]})
         if not rows:
             raise DataError(f"no usable photo: {len(photos.unreadable)} unreadable or damaged")
-    part = out / ".manifest.jsonl.part"
-    numbers = None if settings is None else asdict(settings)
-    head = {"case": case, "seed": seed, "crop": crop, "degradation": numbers}
-    part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))
+        part = out / ".manifest.jsonl.part"
+        numbers = None if settings is None else asdict(settings)
+        head = {"case": case, "seed": seed, "crop": crop, "degradation": numbers}
+        part.write_text("".join(json.dumps(row) + "\n" for row in [head, *rows]))
     part.replace(out / "manifest.jsonl")
     return len(rows)
 

@@ -185,3 +185,9 @@ def _in_shard(shard: Path) -> dict[str, Place]:
     except tarfile.TarError as error:
         raise DataError(f"{shard}: neither a folder nor an uncompressed tar file ({error})") from error
     return {f"{shard}/{member.name}": Place(shard, member.offset_data, member.size) for member in members}
+
+
+def left_out_line(why: str, names: Sequence[str]) -> str:
+    """Names the first of the photos and counts the others."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"left out, {why}: {names[0]}{more}"

@@ -51,7 +51,7 @@ def plan_tiles(height: int, width: int, tiling: Tiling | None, align: int = 1, s
     Args:
         height, width: in latents.
         tiling: None for one tile.
-        align: tiles start at multiples of it, in latents.
+        align: tiles but the last start at multiples of it, in latents.
         scale: the result counts in latents times this: 8 for the pixels of Stable Diffusion's autoencoder.
     """
     if tiling is None or (tiling.window == "gaussian" and height * width <= tiling.size**2):

@@ -36,8 +36,7 @@ def _fade(tile: slice, overlap: tuple[int, int] | None, outside: float) -> torch
 
 def plan_axis(length: int, tile: int, overlap: int, align: int) -> list[AxisTile]:
     """Cut 0..length into tiles of `tile`, spread evenly at multiples of `align`, neighbours overlapping by about `overlap`.
-
-    `length` and `tile` are multiples of `align`; a tile not shorter than the axis covers it alone.
+    The last one ends where the axis does, whatever that is a multiple of; a tile not shorter than the axis covers it alone.
     """
     if tile >= length:
         return [AxisTile(0, length, torch.ones(length))]

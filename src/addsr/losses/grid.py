@@ -1,13 +1,11 @@
 """The decoder's own grid: detail that is stronger, or brighter, at some places of each of its cells than at others, and
-edges that keep to the seams between cells.
+more edges than HR has, which keep to the seams between cells.
 
 A photo's detail knows nothing of the cells that a decoder writes, `factor` pixels along a side; PixelShuffle makes each
 place of a cell by its own filter, and finds it easy to add detail at some of them alone. The eye sees canvas over smooth
 surfaces. LPIPS and means over all places do not tell it from other detail; a mean for each place of the cell does. A cell
 is also written as a whole, and what is not known finely changes from one to the next: blocks, and strokes along the axes.
 """
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -28,22 +26,17 @@ def grid_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> t
     Returns:
         (N,).
     """
-    return _distance(_by_place, pictures, targets, cell)
-
-
-def seam_distance(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:
-    """Mean squared difference, over the places between two columns or rows of a cell, of the steps of luminance there, in
-    units of its steps over all places.
-
-    Args, returns: as of grid_distance.
-    """
-    return _distance(_steps, pictures, targets, cell)
+    with torch.autocast(pictures.device.type, enabled=False):
+        ours = _by_place(pictures.float(), cell)
+        with torch.no_grad():
+            theirs = _by_place(targets.float(), cell)
+        return (ours - theirs).square().mean(1)
 
 
 def excess_of_steps(pictures: torch.Tensor, targets: torch.Tensor, cell: int) -> torch.Tensor:
     """Mean squared excess, over the places between two columns or rows of a cell, of each colour's steps there over HR's, in
-    units of HR's steps over all places. Steps that are all as strong as those at the seams are no better to the eye than
-    those at the seams alone, and what luminance does not have may not go into colour.
+    units of HR's steps over all places. That steps are even is not asked for: if all are as strong as those at the seams,
+    the eye sees as many lines. Of each colour, as the steps would go from luminance into colour.
 
     Args, returns: as of grid_distance.
     """
@@ -54,29 +47,10 @@ def excess_of_steps(pictures: torch.Tensor, targets: torch.Tensor, cell: int) ->
         return ((ours - theirs).relu() / (theirs.mean(1, keepdim=True) + FAINT)).square().mean((1, 2))
 
 
-def _distance(
-    statistics: Callable[[torch.Tensor, int], torch.Tensor], pictures: torch.Tensor, targets: torch.Tensor, cell: int
-) -> torch.Tensor:
-    """(N,): mean squared difference of statistics of (pictures, cell), in float32; targets get no gradient."""
-    with torch.autocast(pictures.device.type, enabled=False):
-        ours = statistics(pictures.float(), cell)
-        with torch.no_grad():
-            theirs = statistics(targets.float(), cell)
-        return (ours - theirs).square().mean(1)
-
-
 def _colour_steps(pictures: torch.Tensor, cell: int) -> torch.Tensor:
     """(N, 2 cell, 3): mean magnitude of the step after each column of a cell, then after each row; the last is the seam."""
     across, down = pictures.diff(dim=3).abs().mean(2), pictures.diff(dim=2).abs().mean(3)
     return torch.stack([line[..., place::cell].mean(2) for line in (across, down) for place in range(cell)], 1)
-
-
-def _steps(pictures: torch.Tensor, cell: int) -> torch.Tensor:
-    """(N, 2 cell): mean magnitude of the step after each column of a cell, then after each row; the last is the seam."""
-    grey = luminance(pictures)
-    across, down = grey.diff(dim=3).abs().mean((1, 2)), grey.diff(dim=2).abs().mean((1, 3))
-    steps = torch.stack([line[:, place::cell].mean(1) for line in (across, down) for place in range(cell)], 1)
-    return steps / steps.mean(1, keepdim=True).clamp_min(1e-3)
 
 
 def _by_place(pictures: torch.Tensor, cell: int) -> torch.Tensor:

@@ -5,11 +5,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from addsr.errors import MissingExtraError, ModelError
-from addsr.weights.lora_file import Adapter, read_adapters, write_adapters
+from addsr.weights.lora_file import Adapter, write_adapters
 
 RANK, ALPHA = 16, 16  # D³SR's, of generator and discriminator
 # Every projection and convolution but the U-Net's ends and its time embedding. The paper does not list them; these make
@@ -80,25 +79,3 @@ def save_lora(network: nn.Module, path: Path, one_step_timestep: int | None = No
     if not adapters:
         raise ModelError(f"{type(network).__name__} has no adapters to save")
     write_adapters(adapters, path, one_step_timestep)
-
-
-def load_lora(network: nn.Module, path: Path) -> None:
-    """Put the adapters of a file beside the network's layers, to be trained on or merged.
-
-    Raises:
-        MissingExtraError: without peft.
-        ModelError: if the file is damaged or of another network.
-    """
-    adapters = read_adapters(path)
-    modules = dict(network.named_modules())
-    if stray := [name for name in adapters if name not in modules]:
-        raise ModelError(f"{path}: has an adapter for {stray[0]}, which {type(network).__name__} has not")
-    first = next(iter(adapters.values()))
-    add_lora(network, len(first.down), int(first.alpha), list(adapters))
-    try:
-        with torch.no_grad():
-            for name, layer in _layers(network):
-                layer.lora_A["default"].weight.copy_(adapters[name].down)
-                layer.lora_B["default"].weight.copy_(adapters[name].up)
-    except (KeyError, RuntimeError) as error:
-        raise ModelError(f"{path}: the adapters do not fit {type(network).__name__} ({error})") from error

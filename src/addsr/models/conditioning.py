@@ -21,7 +21,6 @@ class StridedConditioning(nn.Module):
         self, out_channels: int, in_channels: int = 3, block_channels: Sequence[int] = (16, 32, 96, 256)
     ) -> None:
         super().__init__()
-        self.factor = 2 ** (len(block_channels) - 1)
         self.conv_in = nn.Conv2d(in_channels, block_channels[0], 3, padding=1)
         self.blocks = nn.ModuleList()
         for narrow, wide in pairwise(block_channels):

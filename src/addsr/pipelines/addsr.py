@@ -208,4 +208,4 @@ class AddSRPipeline(DiffusionPipeline):
         prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
         if len(prompts) != count:
             raise ValueError(f"prompt has {len(prompts)} entries for {count} pictures")
-        return PromptEncoder(self.text_encoder, self.tokenizer)(prompts)
+        return PromptEncoder(self.text_encoder, self.tokenizer, device=self._execution_device)(prompts)

@@ -22,10 +22,14 @@ class PromptEncoder:
             weights are mapped from their file, opening takes a moment and keeping 1.4 GB.
         tokenizer: its tokenizer.
         remembered: so many prompts are kept.
+        device: where the text encoder computes; None: where its weights are (which accelerate's hooks may move).
     """
 
-    def __init__(self, text_encoder: Any, tokenizer: Any, remembered: int = 64) -> None:
+    def __init__(
+        self, text_encoder: Any, tokenizer: Any, remembered: int = 64, device: torch.device | None = None
+    ) -> None:
         self.text_encoder, self.tokenizer, self._remembered = text_encoder, tokenizer, remembered
+        self.device = device
         self._known: dict[str, torch.Tensor] = {}
         self._cut: dict[str, str] = {}  # what to say of a prompt that is cut, each time
 
@@ -64,6 +68,6 @@ class PromptEncoder:
                 f"the prompt has {len(ids)} tokens and the text encoder takes {length}; cut off: {lost!r}"
             )
         tokens = self.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        device = next(text_encoder.parameters()).device
+        device = self.device or next(text_encoder.parameters()).device
         with torch.autocast(device.type, enabled=False):  # the same whoever asks first, in training and out of it
             return text_encoder(tokens.input_ids.to(device))[0]

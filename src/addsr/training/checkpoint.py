@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -79,8 +80,16 @@ def save_checkpoint(
         before = "there is none before it" if last is None else f"the last one is {last.name}"
         raise TrainingError(f"{target}: the checkpoint cannot be written ({first_line(error)}); {before}") from error
     for old in sorted(_checkpoints(run), key=_images)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return target
+
+
+def _remove(checkpoint: Path) -> None:
+    """Take its name at once, so that a half of it is never found; what cannot be removed goes with the next ones."""
+    doomed = checkpoint.with_name(f".{checkpoint.name}.part")
+    with suppress(OSError):
+        checkpoint.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def load_checkpoint(

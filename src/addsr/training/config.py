@@ -57,17 +57,15 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assignment(text: str) -> dict[str, Any]:
-    """`task.lpips=0.5` -> {"task": {"lpips": 0.5}}; the value is TOML, or else a string.
+    """`first.sigma=0.5` -> {"first": {"sigma": 0.5}}; the value is TOML, or else a string.
 
     Raises:
-        TrainingError: if it is no assignment to a key of a table.
+        TrainingError: if it is no assignment.
     """
     key, equals, value = text.partition("=")
     names = key.strip().split(".")
-    if not equals or len(names) < 2 or not all(names):
-        raise TrainingError(f"--set {text!r} is not of the form TABLE.KEY=VALUE, such as loop.batch=8")
-    if names[0] not in TABLES:
-        raise TrainingError(f"--set {text!r}: unknown table {names[0]!r}; there are {', '.join(TABLES)}")
+    if not equals or not all(names):
+        raise TrainingError(f"--set {text!r} is not of the form KEY=VALUE")
     try:
         result: Any = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -75,6 +73,20 @@ def assignment(text: str) -> dict[str, Any]:
     for name in reversed(names):
         result = {name: result}
     return result
+
+
+def table_assignment(text: str) -> dict[str, Any]:
+    """`task.lpips=0.5` -> {"task": {"lpips": 0.5}}.
+
+    Raises:
+        TrainingError: if it is no assignment to a key of a table.
+    """
+    key = text.partition("=")[0]
+    if "=" not in text or "." not in key:
+        raise TrainingError(f"--set {text!r} is not of the form TABLE.KEY=VALUE, such as loop.batch=8")
+    if (table := key.split(".")[0].strip()) not in TABLES:
+        raise TrainingError(f"--set {text!r}: unknown table {table!r}; there are {', '.join(TABLES)}")
+    return assignment(text)
 
 
 def make_settings(kind: type[Settings], table: Mapping[str, Any], name: str, base: Settings | None = None) -> Settings:

@@ -57,6 +57,9 @@ def _write_model(networks: Networks, part: Path, faithful: Networks | None) -> N
         kept |= {"clip_sample": True, "clip_sample_range": clip}
     scheduler = DDPMScheduler.from_config(betas | kept)
     text_encoder, tokenizer = (None, None) if words is None else (words.open(), words.tokenizer)
+    for network in (restorer.image_encoder, text_encoder):  # those that only describe
+        if network is not None:
+            nn.Module.to(network, torch.float16)
     save_pipeline(pipeline_of(restorer, scheduler, text_encoder, tokenizer), part)
     settle_files(part)
 

@@ -1,10 +1,10 @@
 """What a run tells its user before it begins: photos that are left out, and options that do not do what they seem to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from addsr.data.pairs import RealPairs
-from addsr.data.photos import Photos
+from addsr.data.photos import Photos, left_out_line
 from addsr.errors import TrainingError
 from addsr.training.tasks.building import TaskSettings
 from addsr.training.tasks.d3sr import D3SRSettings
@@ -21,12 +21,6 @@ def left_out(photos: Photos | None, real: RealPairs | None) -> dict[str, list[st
     """Names of the photos that cannot be trained on, by why."""
     read = [source for source in (photos, *([] if real is None else [real.hr, real.lr])) if source is not None]
     return {why: [name for source in read for name in getattr(source, why)] for why in LEFT_OUT}
-
-
-def left_out_line(why: str, names: Sequence[str]) -> str:
-    """Names the first of the photos and counts the others."""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"left out, {why}: {names[0]}{more}"
 
 
 def notices(

@@ -16,6 +16,7 @@ def start_from_components(vae: PixelShuffleAutoencoder, pictures: Iterable[torch
     values, vectors = torch.linalg.eigh(torch.cov(patches.T))  # ascending
     count = vae.config["latent_channels"]
     basis, variance = vectors[:, -count:].flip(1), values[-count:].flip(0)
+    variance = variance.clamp_min(1e-6 * variance[0])  # grey pictures have no more components than a third of them
     vae.set_linear(patches.mean(0).float(), basis.float(), variance.sqrt().float())
 
 

@@ -66,10 +66,13 @@ class AncestralSampler(Sampler):
     ) -> torch.Tensor:
         """Drawn from the posterior."""
         abar, abar_next = (schedule.alphas_cumprod[t].double() for t in (timestep, following))
+        dtype = latents.dtype
+        wide = torch.promote_types(dtype, torch.float32)  # half precision rounds once, at the end
+        x0, latents, noise = (tensor.to(wide) for tensor in (x0, latents, noise))
         alpha = abar / abar_next
         mean = (abar_next.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - abar_next) * latents) / (1 - abar)
         spread = ((1 - abar_next) / (1 - abar) * (1 - alpha)).sqrt()
-        return (mean + spread * noise).to(latents.dtype)
+        return (mean + spread * noise).to(dtype)
 
     def within_range(self, x0: torch.Tensor, schedule: Schedule) -> torch.Tensor:
         """Clamped, where the schedule says so."""

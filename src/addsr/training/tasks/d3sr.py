@@ -76,12 +76,11 @@ class D3SRSettings:
 
 @dataclass(frozen=True)
 class Restored:
-    """What the generator made: x0 (N, C, h, w), pictures (N, 3, H, W) in about [0, 1], and HR, its latents, LR."""
+    """What the generator made: x0 (N, C, h, w), pictures (N, 3, H, W) in about [0, 1], HR and LR."""
 
     x0: torch.Tensor
     pictures: torch.Tensor
     hr: torch.Tensor
-    hr_latents: torch.Tensor
     lr: torch.Tensor
 
 
@@ -138,7 +137,7 @@ class D3SRTask:
         adversary = self._adversary
         if adversary is not None and adversary.counts(moment.progress):
             judged = restored.x0, clamped(restored.pictures), restored.lr, moment.draws
-            at = restored.pictures if settings.discriminator == "cnn" else restored.x0
+            at = restored.pictures if self._sees_pictures else restored.x0
             losses |= adversary.against(partial(self._judge, *judged), at, losses["total"], moment)
         if settings.autoencoder:
             losses["autoencoder"] = self._autoencoder(restored.hr)
@@ -148,10 +147,8 @@ class D3SRTask:
 
     def _restore(self, batch: Batch) -> Restored:
         hr, lr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("hr", "lr"))
-        with torch.no_grad():
-            hr_latents = self.generator.encode_latents(hr, None)
         x0, pictures = self._step(lr)
-        return Restored(x0, pictures, hr, hr_latents, lr)
+        return Restored(x0, pictures, hr, lr)
 
     def _step(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x0 and its picture, as inference makes them."""
@@ -170,13 +167,19 @@ class D3SRTask:
         restored, self._judged = self._judged, None
         if restored is None or self._adversary is None:
             return None
-        fakes = (restored.x0.detach(), restored.pictures.detach().clamp(0, 1))
-        real = self._judge(restored.hr_latents, restored.hr, restored.lr, moment.draws)
-        fake = self._judge(*fakes, restored.lr, moment.draws)
+        with torch.no_grad():
+            hr_latents = None if self._sees_pictures else self.generator.encode_latents(restored.hr, None)
+        real = self._judge(hr_latents, restored.hr, restored.lr, moment.draws)
+        fake = self._judge(restored.x0.detach(), restored.pictures.detach().clamp(0, 1), restored.lr, moment.draws)
         return self._adversary.learns(real, fake)
 
-    def _judge(self, latents: torch.Tensor, pictures: torch.Tensor, lr: torch.Tensor, draws: Draws) -> torch.Tensor:
+    @property
+    def _sees_pictures(self) -> bool:
+        """Whether the discriminator looks at pictures, not at latents."""
+        return self.settings.discriminator == "cnn"
+
+    def _judge(
+        self, latents: torch.Tensor | None, pictures: torch.Tensor, lr: torch.Tensor, draws: Draws
+    ) -> torch.Tensor:
         assert self.discriminator is not None
-        if self.settings.discriminator == "cnn":
-            return self.discriminator(pictures, lr, draws)
-        return self.discriminator(latents, draws)
+        return self.discriminator(pictures, lr, draws) if self._sees_pictures else self.discriminator(latents, draws)

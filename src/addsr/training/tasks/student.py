@@ -249,7 +249,7 @@ class StudentTask:
             return hr.new_zeros(())
         vae = self.student.vae
         latents = vae.encode(hr[keep] * 2 - 1).latent_dist.mode() + (spread * noise)[keep]
-        restored = vae.decode(latents).sample / 2 + 0.5
+        restored = vae.decode(latents).sample.float() / 2 + 0.5  # bfloat16 would round by as much as the loss
         return (restored - hr[keep]).abs().mean((1, 2, 3)).sum() / (0.25 * len(hr))
 
     def _distillation(self, rollout: Rollout, draws: Draws) -> torch.Tensor:
