@@ -92,7 +92,7 @@ class Runner:
     def _run_with_less_memory(self, run: Run) -> torch.Tensor:
         """Run; where the memory does not suffice, first without tiles that go in step, then in smaller tiles."""
         tile, smallest = self.tile_sides(run.options)
-        in_step = not self.restorer.is_local and self.restorer.in_step(self.tiling(tile, run.options)) is not None
+        in_step = not self.restorer.is_local and self.restorer.coder.in_step(self.tiling(tile, run.options)) is not None
         while True:
             try:
                 if self.restorer.is_local:

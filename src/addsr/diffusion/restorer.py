@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from addsr.diffusion.coder import LatentCoder, scaled
 from addsr.diffusion.defaults import ModelDefaults, misfit
 from addsr.diffusion.guidance import guided, is_guided
-from addsr.diffusion.lockstep import InStep, coded_in_step
-from addsr.diffusion.noise import POSTERIOR_STEP, positional_noise
+from addsr.diffusion.noise import positional_noise
 from addsr.diffusion.released import RELEASED_AUTOENCODER
 from addsr.diffusion.samplers.addsr import AddSRSampler
 from addsr.diffusion.samplers.sampler import FreshNoise, Sampler, StepCallback
@@ -20,7 +19,6 @@ from addsr.diffusion.schedule import STUDENT_TIMESTEPS, Schedule, add_noise
 from addsr.diffusion.tiled import Tiling, blend, plan_tiles
 from addsr.image.normalize import ENCODER_SIDE, imagenet_normalized
 from addsr.models.attention import use_rowwise_attention
-from addsr.models.autoencoder_passage import decoding, encoding, posterior_of
 from addsr.runtime.device import fused_attention_is_fastest
 from addsr.runtime.offload import Offload
 
@@ -228,7 +226,7 @@ class Restorer:
 
             def run(rows: slice, columns: slice) -> torch.Tensor:
                 part = latents[..., rows, columns].contiguous(memory_format=self.memory_format)
-                picture = condition[..., _scaled(rows, factor), _scaled(columns, factor)].to(part)
+                picture = condition[..., scaled(rows, factor), scaled(columns, factor)].to(part)
                 picture = picture.contiguous(memory_format=self.memory_format)
                 predicted = self.predict(part, at, picture, positive, tokens, conditioning_scale)
                 if is_guided(guidance_scale):
@@ -281,11 +279,7 @@ class Restorer:
         sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         runs = self.runs(asked)
         evaluations = len(plan_tiles(*sides, tiling, self.unet.downscale))
-        if (in_step := self.in_step(tiling)) is not None:
-            encoding = 1 if in_step.encoder is None else in_step.encoder.count((height, width))
-            decoding = in_step.decoder.count(sides)
-        else:
-            encoding = decoding = len(plan_tiles(*sides, _autoencoders(tiling), self.unet.downscale))
+        encoding, decoding = self.coder.tile_counts(sides, tiling)
         return runs.steps * evaluations + runs.encodings * encoding + runs.decodings * decoding
 
     def predict(
@@ -351,6 +345,12 @@ class Restorer:
         ).dtype  # `from_pretrained` keeps a file's own, whatever the U-Net's
         return self.image_encoder(pixels.to(self.placement.device, precision)).to(self.placement)
 
+    @property
+    def coder(self) -> LatentCoder:
+        """The autoencoder with what it needs to know of the model."""
+        released = RELEASED_AUTOENCODER.get(self.sampler.name)
+        return LatentCoder(self.vae, self.vae_scale_factor, self.unet.downscale, released, self.placement)
+
     def encode_latents(
         self,
         picture: torch.Tensor,
@@ -358,44 +358,9 @@ class Restorer:
         tiling: Tiling | None = None,
         on_tile: Callable[[], None] | None = None,
     ) -> torch.Tensor:
-        """Scaled latents of a picture (N, 3, H, W) in [0, 1]: the posterior's mode, or drawn from it by `noise`."""
-        factor = self.vae_scale_factor
-        sides = [side // factor for side in picture.shape[2:]]
-        spread_noise: torch.Tensor | None = None
+        """See LatentCoder.encode."""
         self.offload.use("vae")
-
-        def part(rows: slice, columns: slice) -> torch.Tensor:
-            return picture[..., rows, columns].to(self.placement) * 2 - 1
-
-        def drawn(posterior: Any, rows: slice, columns: slice) -> torch.Tensor:
-            nonlocal spread_noise
-            latents = posterior.mode()
-            if noise is not None and hasattr(posterior, "std"):
-                spread_noise = noise(POSTERIOR_STEP) if spread_noise is None else spread_noise
-                latents = latents + posterior.std * spread_noise[..., rows, columns]
-            return latents * self.vae.config["scaling_factor"]
-
-        def run(rows: slice, columns: slice) -> torch.Tensor:
-            posterior = self.vae.encode(part(_scaled(rows, factor), _scaled(columns, factor))).latent_dist
-            latents = drawn(posterior, rows, columns)
-            if on_tile is not None:
-                on_tile()
-            return latents
-
-        if (in_step := self.in_step(tiling)) is None:
-            return blend(run, plan_tiles(sides[0], sides[1], _autoencoders(tiling), self.unet.downscale))
-        everywhere = (slice(0, sides[0]), slice(0, sides[1]))
-        if in_step.encoder is None or not in_step.encoder.cuts(picture.shape[2:]):
-            return run(*everywhere)
-        self._bring_vae()
-        moments = coded_in_step(
-            lambda rows, columns: encoding(self.vae, part(rows, columns)),
-            picture.shape[2:],
-            in_step.encoder,
-            Fraction(1, factor),
-            on_tile,
-        )
-        return drawn(posterior_of(moments), *everywhere)
+        return self.coder.encode(picture, noise, tiling, on_tile)
 
     def decode_latents(
         self,
@@ -404,48 +369,9 @@ class Restorer:
         on_tile: Callable[[], None] | None = None,
         to: torch.device | None = None,
     ) -> torch.Tensor:
-        """Scaled latents -> picture (N, 3, H, W) in float32, about [0, 1], not clamped, kept on the device `to`."""
-        factor = self.vae_scale_factor
+        """See LatentCoder.decode."""
         self.offload.use("vae")
-        latents = latents / self.vae.config["scaling_factor"]
-        if tiling is None:  # training's way
-            return _from_symmetric(self.vae.decode(latents).sample)
-
-        def run(rows: slice, columns: slice) -> torch.Tensor:
-            picture = self.vae.decode(latents[..., _divided(rows, factor), _divided(columns, factor)]).sample
-            if on_tile is not None:
-                on_tile()
-            return _from_symmetric(picture)
-
-        height, width = latents.shape[2:]
-        if (in_step := self.in_step(tiling)) is None:
-            return blend(run, plan_tiles(height, width, _autoencoders(tiling), self.unet.downscale, factor), to)
-        if not in_step.decoder.cuts((height, width)):
-            return run(slice(0, height * factor), slice(0, width * factor)).to(to or latents.device)
-        self._bring_vae()
-        decoded = coded_in_step(
-            lambda rows, columns: decoding(self.vae, latents[..., rows, columns]),
-            (height, width),
-            in_step.decoder,
-            factor,
-            on_tile,
-            to,
-        )
-        return _from_symmetric(decoded)
-
-    def _bring_vae(self) -> None:
-        """Let diffusers' offloading by model bring the autoencoder, whose own methods are not called where tiles go in step.
-        (That by module, `enable_sequential_cpu_offload`, cannot do such tiles.)
-        """
-        if (hook := getattr(self.vae, "_hf_hook", None)) is not None:
-            hook.pre_forward(self.vae)
-
-    def in_step(self, tiling: Tiling | None) -> InStep | None:
-        """How the autoencoder's tiles go in step, if they do; only Stable Diffusion's autoencoder can."""
-        if tiling is None or not hasattr(self.vae, "post_quant_conv"):
-            return None
-        wanted = tiling.window == "gaussian" if tiling.in_step is None else tiling.in_step
-        return RELEASED_AUTOENCODER.get(self.sampler.name) if wanted else None
+        return self.coder.decode(latents, tiling, on_tile, to)
 
     @staticmethod
     def seeded_noise(seed: int, positions: Sequence[tuple[int, int]], shape: tuple[int, int, int]) -> FreshNoise:
@@ -457,24 +383,3 @@ class Restorer:
             return torch.cat([positional_noise(seed, step, channels, rows, columns) for rows, columns in regions])
 
         return draw
-
-
-def _from_symmetric(picture: torch.Tensor) -> torch.Tensor:
-    """[-1, 1], the autoencoders' range, -> [0, 1]; in float32, as half precision has too few steps near 1."""
-    return picture.float() / 2 + 0.5
-
-
-def _scaled(part: slice, factor: int) -> slice:
-    return slice(part.start * factor, part.stop * factor)
-
-
-def _divided(part: slice, factor: int) -> slice:
-    return slice(part.start // factor, part.stop // factor)
-
-
-def _autoencoders(tiling: Tiling | None) -> Tiling | None:
-    """The autoencoder's tiles are feathered, whatever the window of the latents; they overlap by 16 at least."""
-    if tiling is None:
-        return None
-    half = tiling.size // 2
-    return Tiling(tiling.size, max(min(tiling.overlap, half), min(16, half)))

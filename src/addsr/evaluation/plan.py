@@ -99,7 +99,7 @@ class Planner:
             tiling, factor = upscaler.runner.tiling(side, options), restorer.vae_scale_factor
             planned = plan_tiles(full[0] // factor, full[1] // factor, tiling, restorer.unet.downscale)
             tiles = len(planned)
-            if restorer.in_step(tiling) is not None:
+            if restorer.coder.in_step(tiling) is not None:
                 coded = self._coded_in_step(full, runs, tiling)
             sides = [(tile.stop - tile.start) * factor for tile in planned[0]]
         guided = is_guided(asked.guidance_scale)

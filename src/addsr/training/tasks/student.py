@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from addsr.data.draws import Draws
+from addsr.diffusion.coder import from_symmetric
 from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import STUDENT_TIMESTEPS, add_noise, at_student_timesteps
 from addsr.errors import TrainingError
@@ -249,7 +250,7 @@ class StudentTask:
             return hr.new_zeros(())
         vae = self.student.vae
         latents = vae.encode(hr[keep] * 2 - 1).latent_dist.mode() + (spread * noise)[keep]
-        restored = vae.decode(latents).sample.float() / 2 + 0.5  # bfloat16 would round by as much as the loss
+        restored = from_symmetric(vae.decode(latents).sample)
         return (restored - hr[keep]).abs().mean((1, 2, 3)).sum() / (0.25 * len(hr))
 
     def _distillation(self, rollout: Rollout, draws: Draws) -> torch.Tensor:
