@@ -17,7 +17,8 @@ from addsr.diffusion.restorer import Restorer
 from addsr.diffusion.schedule import Schedule, scaled_linear_alphas_cumprod
 from addsr.discriminators.patch import PatchDiscriminator
 from addsr.losses.lpips import SqueezeLPIPS
-from addsr.training.loop import Loop, LoopSettings, make_accelerator
+from addsr.training.loop import Loop, LoopSettings
+from addsr.training.processes import make_accelerator
 from addsr.training.tasks.student import StudentSettings, StudentTask
 from tests.tiny import tiny_unet, tiny_vae
 

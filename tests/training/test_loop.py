@@ -425,7 +425,7 @@ def test_an_error_inside_a_worker_is_its_own(folder, lpips_weights, tmp_path, mo
 def test_processes_that_resume_at_different_places_stop(folder, lpips_weights, tmp_path, monkeypatch):
     make_loop(folder, lpips_weights, tmp_path, {}, images=16).run()
     again = make_loop(folder, lpips_weights, tmp_path, {}, images=16)
-    monkeypatch.setattr(again, "_mean", lambda value: value / 2)  # of this and one that found nothing
+    monkeypatch.setattr(again.processes, "mean_of", lambda value: value / 2)  # of this and one that found nothing
     with pytest.raises(TrainingError, match="all must see one folder"):
         again.resume()
 

@@ -13,16 +13,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from addsr.data.draws import Draws
-from addsr.errors import DataError, MissingExtraError, TrainingError
+from addsr.errors import DataError, TrainingError
 from addsr.runtime.device import is_out_of_memory
 from addsr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from addsr.training.ema import EMA
+from addsr.training.processes import Processes, make_accelerator
 from addsr.training.report import Reporter
 from addsr.training.settings import one_of, ranged
 from addsr.training.task import Batch, Moment, Player, Task
 
 PRECISIONS = ("fp32", "bf16")
-BUCKET = 50_000_000  # gradients that are averaged over processes at once
 # what torch says of processes that it started to load data
 _LOST_WORKER = ("DataLoader worker (pid", "unable to allocate shared memory", "out of shared memory")
 
@@ -116,25 +116,8 @@ def parts_of(settings: LoopSettings, processes: int) -> int:
     return next(parts for parts in range(1, share + 1) if share % parts == 0 and parts * processes >= wanted)
 
 
-def make_accelerator() -> Any:
-    """Accelerate's view of devices and processes; it allows one precision a program, so autocast is the loop's own business.
-
-    Raises:
-        MissingExtraError: without accelerate.
-    """
-    try:
-        from accelerate import Accelerator
-    except ImportError:
-        raise MissingExtraError("training needs accelerate: pip install 'addsr[train]'") from None
-    # Unless it is told that there is nothing else, accelerate overlooks the other processes of `torchrun` on CPUs.
-    return Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
-
-
 class Loop:
     """Trains `task` on `pairs` and writes reports and checkpoints to the folder `out`.
-
-    Gradients are averaged over processes by hand, once an update, for every parameter of every player: a task calls its
-    networks as it likes, which a wrapper that counts forward passes (DistributedDataParallel) would not see.
 
     Args:
         task, pairs, settings, out: what to train, on what, how, and where to.
@@ -160,6 +143,7 @@ class Loop:
     ) -> None:
         self.task, self.pairs, self.settings, self.out, self.measure = task, pairs, settings, out, measure
         self.accelerator = accelerator or make_accelerator()
+        self.processes = Processes(self.accelerator)
         self.parts = parts_of(settings, self.accelerator.num_processes)
         network: Any
         for network in task.networks.values():
@@ -168,7 +152,7 @@ class Loop:
             # longer when that goes backward
             if settings.gradient_checkpointing and getattr(network, "_supports_gradient_checkpointing", False):
                 network.enable_gradient_checkpointing()
-        self._share_start()
+        self.processes.share(task.networks.values())
         self.players = task.players()
         self.optimizers = {name: self._optimizer(player) for name, player in self.players.items()}
         self.averages = {name: EMA(task.networks[name], settings.ema) for name in task.averaged}
@@ -176,17 +160,6 @@ class Loop:
         self.damaged: set[str] = set()
         out.mkdir(parents=True, exist_ok=True)
         self.reporter = Reporter(out, settings.images, quiet=quiet, main=self.accelerator.is_main_process)
-
-    def _share_start(self) -> None:
-        """The main process's weights for all: each made its own, and other hardware may have rounded otherwise."""
-        if self.accelerator.num_processes == 1:
-            return
-        from accelerate.utils import broadcast
-
-        with torch.no_grad():
-            for network in self.task.networks.values():
-                for tensor in (*network.parameters(), *network.buffers()):
-                    tensor.copy_(broadcast(tensor.detach().contiguous()))  # pyright: ignore[reportArgumentType]
 
     def _optimizer(self, player: Player) -> Any:
         betas = player.betas or self.settings.betas
@@ -206,8 +179,8 @@ class Loop:
                 for group in self.optimizers[name].param_groups:
                     group["betas"] = player.betas or self.settings.betas
                     group["weight_decay"] = self.settings.weight_decay
-        mean = self._mean(torch.tensor(float(self.images), device=self.accelerator.device)).item()
-        if self._agreed(abs(mean - self.images) > 0.5 + 1e-6 * self.images):  # float32 rounds
+        mean = self.processes.mean(float(self.images))
+        if self.processes.agreed(abs(mean - self.images) > 0.5 + 1e-6 * self.images):  # float32 rounds
             raise TrainingError(f"{self.out}: the processes find different checkpoints in it; all must see one folder")
         return self.images
 
@@ -220,7 +193,7 @@ class Loop:
         """
         try:
             finished = self._run()
-            self.damaged = set().union(*self._of_all(self.damaged))
+            self.damaged = set().union(*self.processes.all_of(self.damaged))
             return finished
         except (RuntimeError, MemoryError) as error:
             if any(words in str(error) for words in _LOST_WORKER):
@@ -241,7 +214,7 @@ class Loop:
     def _run(self) -> bool:
         settings, begun, before = self.settings, time.monotonic(), self.seconds
         over = self.images > 0 and 0 < settings.minutes <= self.seconds / 60  # resumed, to write its model
-        if self._agreed(over):
+        if self.processes.agreed(over):
             return True
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
@@ -254,7 +227,7 @@ class Loop:
                 progress = self.images / settings.images
                 if settings.minutes:
                     # the processes' clocks differ, but what they compute must not
-                    seconds = self._mean(torch.tensor(self.seconds, device=self.accelerator.device)).item()
+                    seconds = self.processes.mean(self.seconds)
                     progress = max(progress, seconds / 60 / settings.minutes)
                 for name, value in self.step(parts, min(progress, 1.0)).items():
                     sums[name] += value
@@ -265,7 +238,7 @@ class Loop:
                 done = self.images >= settings.images or 0 < settings.minutes <= self.seconds / 60
                 stop = done or 0 < settings.max_minutes <= spent / 60
                 if settings.minutes or settings.max_minutes:  # the clocks of the processes differ
-                    done, stop = self._agreed(done), self._agreed(stop)
+                    done, stop = self.processes.agreed(done), self.processes.agreed(stop)
                 self.reporter.advance(self.images, spent, self._shares(spent))
                 if self._due(settings.report) or stop:
                     self.reporter.report(self.images, self.seconds, self._means(sums, counts))
@@ -296,7 +269,7 @@ class Loop:
         active: set[str] = set()
         for part in parts:
             draws = Draws(self.settings.seed, self.images, part["place"].tolist(), self.accelerator.device)
-            moment = Moment(progress, draws, self._mean)
+            moment = Moment(progress, draws, self.processes.mean_of)
             for player in self.players:
                 with self._autocast():
                     losses = self.task.losses(player, part, moment)
@@ -311,7 +284,7 @@ class Loop:
         for player in self.players:
             if player in active:
                 parameters = self.players[player].parameters
-                self._average_gradients(parameters)
+                self.processes.average_gradients(parameters)
                 norm = self.accelerator.clip_grad_norm_(parameters, self.settings.clip or math.inf)
                 values[f"{player}/gradient"] = float(norm)
         self._check(values)  # before any weight moves
@@ -328,19 +301,11 @@ class Loop:
         """Of each named value, over all processes."""
         total: dict[str, float] = defaultdict(float)
         count: dict[str, int] = defaultdict(int)
-        for their_sums, their_counts in self._of_all((dict(sums), dict(counts))):
+        for their_sums, their_counts in self.processes.all_of((dict(sums), dict(counts))):
             for name, value in their_sums.items():
                 total[name] += value
                 count[name] += their_counts[name]
         return {name: total[name] / count[name] for name in total}
-
-    def _of_all(self, value: Any) -> list[Any]:
-        """Every process's."""
-        if self.accelerator.num_processes == 1:
-            return [value]
-        from accelerate.utils import gather_object
-
-        return gather_object([value])
 
     def _autocast(self) -> torch.autocast:
         # Remembered, weights that were cast where nothing needs a gradient would get none later (torch before 2.10).
@@ -350,41 +315,12 @@ class Loop:
     def _check(self, values: dict[str, float]) -> None:
         """A loss or gradient that is not finite in one process stops all of them."""
         bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if self._agreed(bool(bad)):
+        if self.processes.agreed(bool(bad)):
             what = f"{bad[0]} is {values[bad[0]]}" if bad else "a loss of another process is not finite"
             kept = latest_checkpoint(self.out)
             raise TrainingError(
                 f"training stopped after {self.images} images: {what}; last good checkpoint: {kept or 'none yet'}"
             )
-
-    def _average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Over the processes; a parameter has a gradient afterwards if it had one in any of them."""
-        if self.accelerator.num_processes == 1:
-            return
-        device = self.accelerator.device
-        here = torch.tensor(
-            [parameter.grad is not None for parameter in parameters], dtype=torch.float32, device=device
-        )
-        anywhere = self.accelerator.reduce(here, "sum") > 0
-        moved = [parameter for parameter, has in zip(parameters, anywhere.tolist(), strict=True) if has]
-        if not moved:
-            return
-        for parameter in moved:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        for gradients in _buckets([parameter.grad for parameter in moved if parameter.grad is not None]):
-            flat = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-            for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-                gradient.copy_(mean.view_as(gradient))
-
-    def _mean(self, value: torch.Tensor) -> torch.Tensor:
-        return value if self.accelerator.num_processes == 1 else self.accelerator.reduce(value, "mean")
-
-    def _agreed(self, wish: bool) -> bool:
-        """Whether any process wishes it."""
-        if self.accelerator.num_processes == 1:
-            return wish
-        return bool(self._mean(torch.tensor(float(wish), device=self.accelerator.device)) > 0)
 
     def _due(self, every: int) -> bool:
         return self.images % every < self.settings.batch
@@ -434,17 +370,6 @@ class Loop:
     def _measure(self) -> None:
         if self.measure is not None and not self.measure.has(self.images):
             self.measure(self.images, self.averages)
-
-
-def _buckets(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """In order, in lists of at most `BUCKET` values, or of one tensor that has more."""
-    bucket: list[torch.Tensor] = []
-    for tensor in tensors:
-        if bucket and sum(x.numel() for x in bucket) + tensor.numel() > BUCKET:
-            yield bucket
-            bucket = []
-        bucket.append(tensor)
-    yield bucket
 
 
 class _Places:

@@ -16,7 +16,7 @@ from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import make_settings, write_run_config
 from addsr.training.export import save_model
 from addsr.training.lock import locked
-from addsr.training.loop import Loop, LoopSettings, make_accelerator
+from addsr.training.loop import Loop, LoopSettings
 from addsr.training.networks import (
     NETWORKS,
     Networks,
@@ -27,6 +27,7 @@ from addsr.training.networks import (
 )
 from addsr.training.notices import check_words, left_out, notices
 from addsr.training.pca import start_from_components, start_from_condition
+from addsr.training.processes import make_accelerator
 from addsr.training.sources import Sources
 from addsr.training.task import Task
 from addsr.training.tasks.building import build_task, task_settings
