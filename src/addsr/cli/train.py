@@ -64,7 +64,7 @@ def train(
 ) -> None:
     """Train or finetune a model from photos; the result is the model folder OUT/model."""
     with failing_cleanly(debug):
-        from addsr.training.config import load_preset, merged, preset_names, read_run_config, table_assignment
+        from addsr.training.config import NETWORKS, load_preset, merged, preset_names, read_run_config, table_assignment
 
         if show_presets:
             for name in preset_names():
@@ -94,7 +94,7 @@ def train(
             raise typer.BadParameter("give a preset (--list names them) or --finetune", param_hint="PRESET")
         config = kept if kept is not None else load_preset(preset or "")
         if init is not None and "init" not in config:  # the model brings its own networks
-            passed_over = [name for name in ("unet", "vae", "controlnet") if name in config]
+            passed_over = [name for name in NETWORKS if name in config]
             config = {name: value for name, value in config.items() if name not in passed_over}
             if passed_over:
                 tables = " and ".join(f"[{name}]" for name in passed_over)

@@ -10,7 +10,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from addsr.errors import TrainingError
 
 PRESETS = Path(__file__).resolve().parent / "presets"
-TABLES = ("unet", "vae", "controlnet", "pairs", "task", "loop", "defaults")
+NETWORKS = ("unet", "controlnet", "vae")  # that may train, and have a table of their own in a preset
+TABLES = (*NETWORKS, "pairs", "task", "loop", "defaults")
 WORDS = ("extends", "init", "teacher", "discriminator", "faithful", "description")  # beside the tables
 Settings = TypeVar("Settings")
 

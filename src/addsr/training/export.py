@@ -12,7 +12,8 @@ from addsr.errors import TrainingError
 from addsr.models.adapters import has_lora, merge_lora_layers, save_lora
 from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 from addsr.runtime.complete_folder import complete_folder, settle_files
-from addsr.training.networks import NETWORKS, Networks, put_averages
+from addsr.training.config import NETWORKS
+from addsr.training.networks import Networks, put_averages
 from addsr.weights.building import first_line
 
 

@@ -28,11 +28,10 @@ from addsr.models.unet import AddSRUNet
 from addsr.prompts.text import PromptEncoder
 from addsr.training.captions import CaptionEncoder
 from addsr.training.checkpoint import latest_checkpoint, read_weights
-from addsr.training.config import make_settings, read_run_config
+from addsr.training.config import NETWORKS, make_settings, read_run_config
 from addsr.training.context import TextEncoder
 from addsr.weights.building import first_line
 
-NETWORKS = ("unet", "controlnet", "vae")
 _UNBUILDABLE = (TypeError, ValueError, RuntimeError, LookupError, AttributeError)  # of configs that make no network
 ROUNDING = 0.005  # of a tensor to bfloat16, relative to its norm; to float16 an eighth of that
 

@@ -13,12 +13,11 @@ from addsr.data.photos import Photos
 from addsr.errors import TrainingError
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.training.checkpoint import latest_checkpoint
-from addsr.training.config import make_settings, write_run_config
+from addsr.training.config import NETWORKS, make_settings, write_run_config
 from addsr.training.export import save_model
 from addsr.training.lock import locked
 from addsr.training.loop import Loop, LoopSettings
 from addsr.training.networks import (
-    NETWORKS,
     Networks,
     check_fits,
     faithful_source,

@@ -12,6 +12,7 @@ from addsr.data.pairs import Pairs
 from addsr.diffusion.restorer import Restorer
 from addsr.image.uint8 import to_uint8
 from addsr.losses.lpips import SqueezeLPIPS
+from addsr.training.config import NETWORKS
 from addsr.training.ema import EMA
 
 SHOWN = 5  # pairs on the sample sheet
@@ -87,7 +88,7 @@ class HeldOut:
 
     def _averaged(self, averages: dict[str, EMA]) -> Restorer:
         averaged = copy(self.restorer)
-        for name in ("unet", "vae", "controlnet"):
+        for name in NETWORKS:
             if name in averages:
                 setattr(averaged, name, averages[name].module)
         return averaged

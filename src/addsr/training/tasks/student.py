@@ -4,7 +4,7 @@ A share of the batches trains a later step beside the first (see `rollout`), and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 
 import torch
@@ -108,25 +108,10 @@ class StudentSettings:
     trainable: Sequence[str] = ("*",)
 
     def __post_init__(self) -> None:
-        for name in ("refine", "refine_from", "hr_latents", "adversarial_from", "null_text"):
-            ranged(f"task.{name}", getattr(self, name), 0, 1)
-        for name in (
-            "l1",
-            "lpips",
-            "lpips_final",
-            "grain",
-            "detail",
-            "statistics",
-            "grid",
-            "seams",
-            "doubt",
-            "doubt_later",
-            "balance",
-            "autoencoder",
-            "distillation",
-            "adversarial",
-        ):
-            ranged(f"task.{name}", getattr(self, name), 0, None)
+        shares = ("refine", "refine_from", "hr_latents", "adversarial_from", "null_text")
+        for setting in fields(self):
+            if setting.type is float:  # a share, or a weight
+                ranged(f"task.{setting.name}", getattr(self, setting.name), 0, 1 if setting.name in shares else None)
         steps = len(STUDENT_TIMESTEPS)
         for name, count, most in (("gammas", steps, None), ("detail_by_step", steps, None), ("psr_weights", 2, 1)):
             values = getattr(self, name)
@@ -134,7 +119,6 @@ class StudentSettings:
                 raise TrainingError(f"task.{name} is {list(values)}; it must have {count} values")
             for value in values:
                 ranged(f"task.{name}", value, 0, most)
-        ranged("task.discriminator_rate", self.discriminator_rate, 0, None)
         one_of("task.teacher_weight", self.teacher_weight, TEACHER_WEIGHTS)
         one_of("task.adversarial_weight", self.adversarial_weight, ("fixed", "adaptive"))
         one_of("task.discriminator", self.discriminator, ("patch", "squeeze", "dino"))
