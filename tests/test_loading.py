@@ -99,7 +99,7 @@ def test_devices_and_precisions(folder):
 
 def test_the_public_api():
     pipelines = {"AddSRPipeline", "D3SRPipeline", "SeeSRPipeline"}
-    assert set(addsr.__all__) == {"AddSRError", "Upscaler", "__version__", "load"} | pipelines
+    assert set(addsr.__all__) == {"AddSRError", "Beside", "Upscaler", "__version__", "load"} | pipelines
     for name in addsr.__all__:
         assert getattr(addsr, name) is not None
     with pytest.raises(AttributeError):
