@@ -344,12 +344,12 @@ def test_an_error_names_its_picture(addsr, photo, monkeypatch):
 
 
 def test_a_plan_knows_what_has_no_effect(addsr, photo):
-    seconds = []
+    peaks = []
     for words in ((), ("--guidance-scale", 5)):
         code, out, err = addsr("upscale", photo, "--plan", "--json", *words)
         assert (code, "without effect" in err) == (0, bool(words))
-        seconds.append(json.loads(out)["peak_bytes"])
-    assert seconds[0] == seconds[1]
+        peaks.append(json.loads(out)["peak_bytes"])
+    assert peaks[0] == peaks[1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")

@@ -397,7 +397,7 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "soup.batch=1"], "unknown table 'soup'"),
         (["--set", "loop.bach=1"], "unknown setting loop.bach"),
         (["--set", "loop.batch=many"], "loop.batch is 'many'; it must be int"),
-        (["--set", "task.lpips=0.5"], "give --lpips FILE"),
+        (["--set", "task.lpips=0.5"], "give --lpips (see"),
         (["--set", "task.distillation=1.0"], "needs a teacher"),
         (
             ["--set", "task.distillation=1.0", "--set", "task.lpips=1.0"],

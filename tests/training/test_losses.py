@@ -83,7 +83,7 @@ def test_lpips_reads_the_released_files(lpips_weights, tmp_path):
         (lambda folder: (folder / "squeeze.pth").unlink(), r"not LPIPS on SqueezeNet \(lin0.weight is missing\)"),
         (
             lambda folder: shutil.copy(folder / "squeeze.pth", folder / "alex.pth"),
-            "twice .alex.pth and squeeze.pth.; leave",
+            "twice .alex.pth and squeeze.pth.; keep only",
         ),
         (lambda folder: [file.unlink() for file in folder.iterdir()], "not LPIPS on SqueezeNet"),
     ],

@@ -83,7 +83,7 @@ def read_named(
                 continue
             if name in tensors:
                 both = f"{sources[name].name} and {file.name}"
-                raise ModelError(f"{path}: {key} is there twice ({both}); leave {network} alone in it")
+                raise ModelError(f"{path}: {key} is there twice ({both}); keep only the files of {network} in it")
             tensors[name], sources[name] = value.float(), file
     if missing := [name for name in wanted if name not in tensors]:
         raise ModelError(f"{path}: not {network} ({missing[0]} is missing)")

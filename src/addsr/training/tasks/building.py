@@ -88,7 +88,8 @@ def build_task(
         message = f"a student takes AddSR's steps, and this start {sampler.name}"
         raise TrainingError(f'{message}: --set defaults.sampler="addsr"')
     if lpips is None and (settings.lpips or settings.lpips_final):
-        message = "task.lpips needs the loss network: give --lpips FILE, or --set task.lpips=0 --set task.lpips_final=0"
+        message = "task.lpips needs the loss network: give --lpips (see --help), or "
+        message += "--set task.lpips=0 --set task.lpips_final=0"
         if settings.distillation and config.get("teacher") is None:
             message += f"; {_NO_TEACHER}"  # in one sentence what has to be given
         raise TrainingError(message)
@@ -124,12 +125,15 @@ def _d3sr_task(
     distance: Any = None
     if settings.perceptual.endswith("lpips"):
         if lpips is None:
-            raise TrainingError(f"task.perceptual {settings.perceptual} needs the loss network: give --lpips FILE")
+            raise TrainingError(
+                f"task.perceptual {settings.perceptual} needs the loss network: give --lpips (see --help)"
+            )
         distance = lpips
     elif settings.perceptual.endswith("dists"):
         if sources.dists is None:
             raise TrainingError(
-                f"task.perceptual {settings.perceptual} needs DISTS: give --dists FILE, or --set task.perceptual=ea-lpips"
+                f"task.perceptual {settings.perceptual} needs DISTS: give --dists (see --help), "
+                "or --set task.perceptual=ea-lpips"
             )
         distance = DISTS(sources.dists).to(device)
     if settings.perceptual.startswith("ea-"):
@@ -188,7 +192,7 @@ def _discriminator(settings: StudentSettings, sources: Sources, lpips: SqueezeLP
         return PatchDiscriminator()
     if settings.discriminator == "squeeze":
         if lpips is None:
-            raise TrainingError("task.discriminator squeeze needs the loss network: give --lpips FILE")
+            raise TrainingError("task.discriminator squeeze needs the loss network: give --lpips (see --help)")
         return SqueezeDiscriminator(lpips)
     if sources.dino is None:
         raise TrainingError("task.discriminator dino needs DINO v1 ViT-S/16: give --dino FOLDER")
