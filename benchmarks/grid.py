@@ -1,14 +1,17 @@
-"""How much of the decoder's own grid is in the results of models: how unevenly detail, and steps, lie over its cells.
+"""How much of the decoder's own grid is in the results of models: how unevenly detail, and steps, lie over its cells; and of
+habits of other periods and directions: how far its power spectrum is from HR's.
 
     python benchmarks/grid.py compact RUN/model --cases CASES --hr HR
 
 CASES and HR as for `quality.py`. Prints for each model and case the means over the photos of the roots of
-`grid_distance` of `addsr.losses.grid` and of `seam_distance`, in per cent of the detail's and the steps' strength, and what
-photos of other contents are from one another, which is chance alone.
+`grid_distance` of `addsr.losses.grid`, of `seam_distance` and of `spectral_distance` of `addsr.losses.spectrum`, in per cent
+of the detail's, the steps' and the power's strength, and what photos of other contents are from one another, which is chance
+alone.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +22,9 @@ import addsr
 from addsr.image.uint8 import from_uint8
 from addsr.losses.grid import grid_distance
 from addsr.losses.normalized_luminance import luminance
+from addsr.losses.spectrum import spectral_distance
 
-Distance = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def tensor(picture: Image.Image) -> torch.Tensor:
@@ -43,16 +47,18 @@ def _steps(pictures: torch.Tensor, cell: int) -> torch.Tensor:
     return steps / steps.mean(1, keepdim=True).clamp_min(1e-3)
 
 
-def unevenness(
-    ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: int, distance: Distance = grid_distance
-) -> float:
-    """Per cent, of pictures against HR."""
-    pairs = zip(ours, theirs, strict=True)
-    return 100 * float(np.mean([distance(a, b, cell).sqrt().item() for a, b in pairs]))
+def distances(cell: int) -> tuple[Distance, ...]:
+    """What is printed, in its order."""
+    return partial(grid_distance, cell=cell), partial(seam_distance, cell=cell), spectral_distance
 
 
-def _both(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: int) -> str:
-    return " / ".join(f"{unevenness(ours, theirs, cell, distance):.1f}" for distance in (grid_distance, seam_distance))
+def percent(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: int) -> str:
+    """Of pictures against HR."""
+    values = [
+        np.mean([distance(a, b).sqrt().item() for a, b in zip(ours, theirs, strict=True)])
+        for distance in distances(cell)
+    ]
+    return " / ".join(f"{100 * float(value):.1f}" for value in values)
 
 
 def main() -> None:
@@ -74,8 +80,8 @@ def main() -> None:
         cell, cells = upscaler.restorer.vae_scale_factor, [str(model)]
         for case in cases:
             results = [tensor(upscaler(case / name, steps=arguments.steps)) for name in names]
-            cells.append(f"{case.name} {_both(results, hr, cell)}")
-        print(f"| {' | '.join(cells)} | chance {_both(hr[1:], hr[:-1], cell)} |", flush=True)
+            cells.append(f"{case.name} {percent(results, hr, cell)}")
+        print(f"| {' | '.join(cells)} | chance {percent(hr[1:], hr[:-1], cell)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,10 +58,8 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--layers", type=int, nargs="+", required=True, help="of the U-Net's levels, finest first")
     parser.add_argument("--decoder-layers", type=int, required=True)
-    parser.add_argument(
-        "--fine-width", type=int, default=0, help="of a stack at half resolution, where there is none yet"
-    )
-    parser.add_argument("--fine-layers", type=int, help="of that stack; 1")
+    parser.add_argument("--fine-width", type=int, help="of a stack at half resolution, where there is none yet")
+    parser.add_argument("--fine-layers", type=int, help="of that stack; as many as it has, or 1")
     options = parser.parse_args()
     try:
         model = find_model(options.model)
@@ -80,12 +78,15 @@ def main() -> None:
         parser.error(f"--decoder-layers: expected at least {configs['vae']['decoder_layers']}")
     configs["unet"]["layers_per_block"] = options.layers
     configs["vae"]["decoder_layers"] = options.decoder_layers
-    if options.fine_layers and not options.fine_width:
+    width, fine_layers = configs["vae"].get("fine_width", 0), configs["vae"].get("fine_layers", 1)
+    if options.fine_width and width:
+        parser.error(f"--fine-width: {options.model} has such a stack already")
+    if options.fine_layers and not (width or options.fine_width):
         parser.error("--fine-layers: needs --fine-width")
-    if options.fine_width:
-        if configs["vae"].get("fine_width"):
-            parser.error(f"--fine-width: {options.model} has such a stack already")
-        configs["vae"] |= {"fine_width": options.fine_width, "fine_layers": options.fine_layers or 1}
+    if width and options.fine_layers and options.fine_layers < fine_layers:
+        parser.error(f"--fine-layers: expected at least {fine_layers}")
+    if options.fine_width or options.fine_layers:
+        configs["vae"] |= {"fine_width": options.fine_width or width, "fine_layers": options.fine_layers or fine_layers}
     torch.manual_seed(0)
     networks: tuple[tuple[str, nn.Module], ...] = (
         ("unet", AddSRUNet.from_config(configs["unet"])),  # pyright: ignore[reportAssignmentType]

@@ -1,6 +1,7 @@
 """Losses, their weights, and what judges pictures."""
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from addsr.losses.grid import excess_of_steps, grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
+from addsr.losses.spectrum import spectral_distance
 
 
 def test_hinge_losses():
@@ -294,12 +296,12 @@ def test_the_discriminator_is_shown_what_it_learns():
 
 def assert_told(distance, spoiled, hr, other, chance):
     """What is spoiled, of `other`, is far from HR; `other` is as far as chance has it, whatever its strength."""
-    assert distance(hr, hr, 4).max() == 0
-    ordinary = distance(other, hr, 4)
+    assert distance(hr, hr).max() == 0
+    ordinary = distance(other, hr)
     assert (ordinary < chance).all()
     for pictures in spoiled:
-        assert (distance(pictures, hr, 4) > 5 * ordinary).all()
-    assert (distance(0.5 + 0.3 * (other - 0.5), hr, 4) < 1.1 * ordinary).all()
+        assert (distance(pictures, hr) > 5 * ordinary).all()
+    assert (distance(0.5 + 0.3 * (other - 0.5), hr) < 1.1 * ordinary).all()
 
 
 @pytest.fixture
@@ -314,7 +316,21 @@ def test_a_grid_of_the_decoders_cells_is_told_from_other_detail(two):
     stronger[1, 2] = 2  # at one place of each cell
     uneven = 0.5 + (other - 0.5) * stronger.repeat(32, 32)
     brighter = other + 0.1 * (stronger.repeat(32, 32) - 1)
-    assert_told(grid_distance, (uneven, brighter), hr, other, chance=0.005)
+    assert_told(partial(grid_distance, cell=4), (uneven, brighter), hr, other, chance=0.005)
+
+
+def test_periods_and_directions_that_hr_has_not_are_told_from_other_detail(two):
+    hr, other = two
+    columns = torch.arange(128)
+    stripes = 0.05 * torch.sin(2 * torch.pi * 3 / 8 * columns)  # half as strong as the detail itself
+    fur = smoothed(other - 0.5, (1.0,) * 5, reflect=True)  # as much of all periods, but none of the short ones
+    spoiled = (
+        other + stripes,
+        other + stripes[:, None],
+        other + 0.05 * torch.sin(columns + columns[:, None]),
+        0.5 + fur,
+    )
+    assert_told(spectral_distance, spoiled, hr, other, chance=0.1)
 
 
 def test_more_steps_than_hr_has_count_in_each_colour_and_fewer_do_not(two):
@@ -327,17 +343,17 @@ def test_more_steps_than_hr_has_count_in_each_colour_and_fewer_do_not(two):
         assert (excess_of_steps(spoiled, hr, 4) > 0.01).all()
 
 
-DISTANCES = (grid_distance, excess_of_steps)
+DISTANCES = (partial(grid_distance, cell=4), partial(excess_of_steps, cell=4), spectral_distance)
 
 
 def test_a_grid_is_measured_in_float32_and_flat_pictures_have_gradients():
     pictures, targets = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
     with torch.autocast("cpu", torch.bfloat16):
-        automatic = [distance(pictures, targets, 4) for distance in DISTANCES]
+        automatic = [distance(pictures, targets) for distance in DISTANCES]
     for measured, distance in zip(automatic, DISTANCES, strict=True):
-        assert torch.equal(measured, distance(pictures, targets, 4))
+        assert torch.equal(measured, distance(pictures, targets))
     flat = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
-    torch.stack([distance(flat, targets[:1], 4) for distance in DISTANCES]).sum().backward()
+    torch.stack([distance(flat, targets[:1]) for distance in DISTANCES]).sum().backward()
     assert flat.grad is not None
     assert flat.grad.isfinite().all()
 

@@ -22,6 +22,7 @@ from addsr.losses.grid import excess_of_steps, grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced, shifted_lpips
 from addsr.losses.scene_statistics import scene_statistics_distance
+from addsr.losses.spectrum import spectral_distance
 from addsr.training.adversary import Adversary
 from addsr.training.context import TextEncoder, context_of
 from addsr.training.settings import one_of, ranged
@@ -43,6 +44,7 @@ class StudentSettings:
         statistics: weight of the distance between the detail's statistics and HR's; see `addsr.losses.scene_statistics`.
         grid: weight of the unevenness of detail over the decoder's cells; see `addsr.losses.grid`.
         seams: weight of steps between pixels in excess of HR's, at each place of a cell: `excess_of_steps`, see there.
+        spectrum: weight of the distance between the detail's power spectrum and HR's; see `addsr.losses.spectrum`.
         doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of
             later ones; 0 asks for all of HR's. Less doubt later lets each step add detail.
         detail_by_step: factors of `detail` and `statistics` at 999, 749, 499 and 249: rising ones leave the first step close
@@ -82,6 +84,7 @@ class StudentSettings:
     statistics: float = 0.0
     grid: float = 0.0
     seams: float = 0.0
+    spectrum: float = 0.0
     doubt: float = 1 / 3
     doubt_later: float = 1 / 3
     detail_by_step: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
@@ -217,6 +220,9 @@ class StudentTask:
         if settings.seams:
             named["seams"] = excess_of_steps(rollout.pictures, rollout.hr, self.student.vae_scale_factor)
             total = total + settings.seams * named["seams"]
+        if settings.spectrum:
+            named["spectrum"] = spectral_distance(rollout.pictures, rollout.hr)
+            total = total + settings.spectrum * named["spectrum"]
         losses = {"total": balanced(total, settings.balance).mean()}
         losses |= {name: values[first].mean() for name, values in named.items()}
         if not first.all():
