@@ -1,17 +1,16 @@
 """How much of the decoder's own grid is in the results of models: how unevenly detail, and steps, lie over its cells; and of
-habits of other periods and directions: how far its power spectrum is from HR's.
+habits of other periods and directions: how far the mean of their power spectra is from that of HR.
 
     python benchmarks/grid.py compact RUN/model --cases CASES --hr HR
 
 CASES and HR as for `quality.py`. Prints for each model and case the means over the photos of the roots of
-`grid_distance` of `addsr.losses.grid`, of `seam_distance` and of `spectral_distance` of `addsr.losses.spectrum`, in per cent
-of the detail's, the steps' and the power's strength, and what photos of other contents are from one another, which is chance
-alone.
+`grid_distance` of `addsr.losses.grid` and of `seam_distance`, in per cent of the detail's and the steps' strength; then the
+distance of the mean `power_shares` of `addsr.losses.spectrum` from HR's, in per cent of its largest; and what photos of
+other contents are from one another (the spectrum: every second from the others), which is chance alone.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,7 @@ import addsr
 from addsr.image.uint8 import from_uint8
 from addsr.losses.grid import grid_distance
 from addsr.losses.normalized_luminance import luminance
-from addsr.losses.spectrum import spectral_distance
-
-Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+from addsr.losses.spectrum import power_shares
 
 
 def tensor(picture: Image.Image) -> torch.Tensor:
@@ -47,18 +44,19 @@ def _steps(pictures: torch.Tensor, cell: int) -> torch.Tensor:
     return steps / steps.mean(1, keepdim=True).clamp_min(1e-3)
 
 
-def distances(cell: int) -> tuple[Distance, ...]:
-    """What is printed, in its order."""
-    return partial(grid_distance, cell=cell), partial(seam_distance, cell=cell), spectral_distance
-
-
 def percent(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: int) -> str:
-    """Of pictures against HR."""
+    """Of pictures against HR of the same contents or others."""
     values = [
-        np.mean([distance(a, b).sqrt().item() for a, b in zip(ours, theirs, strict=True)])
-        for distance in distances(cell)
+        np.mean([distance(a, b, cell).sqrt().item() for a, b in zip(ours, theirs, strict=True)])
+        for distance in (grid_distance, seam_distance)
     ]
     return " / ".join(f"{100 * float(value):.1f}" for value in values)
+
+
+def spectrum_percent(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> str:
+    """Of all pictures together against all of HR. A single picture's own contents have directions and periods, too."""
+    a, b = (torch.cat([power_shares(picture) for picture in pictures]).mean(0) for pictures in (ours, theirs))
+    return f"{100 * (1 - ((a / a.mean()) * (b / b.mean())).sqrt().mean().item()):.1f}"
 
 
 def main() -> None:
@@ -80,8 +78,9 @@ def main() -> None:
         cell, cells = upscaler.restorer.vae_scale_factor, [str(model)]
         for case in cases:
             results = [tensor(upscaler(case / name, steps=arguments.steps)) for name in names]
-            cells.append(f"{case.name} {percent(results, hr, cell)}")
-        print(f"| {' | '.join(cells)} | chance {percent(hr[1:], hr[:-1], cell)} |", flush=True)
+            cells.append(f"{case.name} {percent(results, hr, cell)} / {spectrum_percent(results, hr)}")
+        chance = f"{percent(hr[1:], hr[:-1], cell)} / {spectrum_percent(hr[::2], hr[1::2])}"
+        print(f"| {' | '.join(cells)} | chance {chance} |", flush=True)
 
 
 if __name__ == "__main__":
