@@ -17,7 +17,7 @@ FAINT = 0.05  # share of the power, of the mean, below which a frequency counts 
 
 
 def spectral_distance(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean squared logarithm, over frequencies, of the ratio of the power spectra of each locally normalized colour. Both are
+    """Mean squared logarithm of the ratio of the power spectra of each locally normalized colour, over frequencies. Both are
     shares of the whole power: how much detail there is, does not count. Of each colour, as periods would go from luminance
     into colour.
 
