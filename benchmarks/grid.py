@@ -21,7 +21,7 @@ import addsr
 from addsr.image.uint8 import from_uint8
 from addsr.losses.grid import grid_distance
 from addsr.losses.normalized_luminance import luminance
-from addsr.losses.spectrum import power_shares
+from addsr.losses.spectrum import mean_over_frequencies, power_shares
 
 
 def tensor(picture: Image.Image) -> torch.Tensor:
@@ -56,7 +56,8 @@ def percent(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], cell: 
 def spectrum_percent(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> str:
     """Of all pictures together against all of HR. A single picture's own contents have directions and periods, too."""
     a, b = (torch.cat([power_shares(picture) for picture in pictures]).mean(0) for pictures in (ours, theirs))
-    return f"{100 * (1 - ((a / a.mean()) * (b / b.mean())).sqrt().mean().item()):.1f}"
+    alike = mean_over_frequencies((a * b).sqrt()) / (mean_over_frequencies(a) * mean_over_frequencies(b)).sqrt()
+    return f"{100 * (1 - alike.mean().item()):.1f}"
 
 
 def main() -> None:
@@ -71,6 +72,8 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     names = sorted(path.name for path in arguments.hr.glob("*.png"))
+    if len(names) < 2:
+        parser.error(f"{arguments.hr}: expected two photos or more")
     hr = [tensor(Image.open(arguments.hr / name)) for name in names]
     cases = sorted(path for path in arguments.cases.iterdir() if path.is_dir())
     for model in arguments.models:

@@ -81,10 +81,10 @@ def main() -> None:
     width, fine_layers = configs["vae"].get("fine_width", 0), configs["vae"].get("fine_layers", 1)
     if options.fine_width and width:
         parser.error(f"--fine-width: {options.model} has such a stack already")
-    if options.fine_layers and not (width or options.fine_width):
+    if options.fine_layers is not None and not (width or options.fine_width):
         parser.error("--fine-layers: needs --fine-width")
-    if width and options.fine_layers and options.fine_layers < fine_layers:
-        parser.error(f"--fine-layers: expected at least {fine_layers}")
+    if options.fine_layers is not None and options.fine_layers < (least := fine_layers if width else 1):
+        parser.error(f"--fine-layers: expected at least {least}")
     if options.fine_width or options.fine_layers:
         configs["vae"] |= {"fine_width": options.fine_width or width, "fine_layers": options.fine_layers or fine_layers}
     torch.manual_seed(0)

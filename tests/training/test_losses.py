@@ -24,7 +24,7 @@ from addsr.losses.grid import excess_of_steps, grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
-from addsr.losses.spectrum import spectral_distance
+from addsr.losses.spectrum import mean_over_frequencies, power_shares, spectral_distance
 
 
 def test_hinge_losses():
@@ -346,16 +346,23 @@ def test_more_steps_than_hr_has_count_in_each_colour_and_fewer_do_not(two):
 DISTANCES = (partial(grid_distance, cell=4), partial(excess_of_steps, cell=4), spectral_distance)
 
 
-def test_a_grid_is_measured_in_float32_and_flat_pictures_have_gradients():
+def test_grid_and_spectrum_are_measured_in_float32_and_flat_pictures_have_gradients():
     pictures, targets = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
     with torch.autocast("cpu", torch.bfloat16):
         automatic = [distance(pictures, targets) for distance in DISTANCES]
     for measured, distance in zip(automatic, DISTANCES, strict=True):
         assert torch.equal(measured, distance(pictures, targets))
-    flat = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
-    torch.stack([distance(flat, targets[:1]) for distance in DISTANCES]).sum().backward()
-    assert flat.grad is not None
-    assert flat.grad.isfinite().all()
+    for contrast in (0, 1e-4):
+        flat = (0.5 + contrast * pictures[:1]).requires_grad_()
+        torch.stack([distance(flat, targets[:1]) for distance in DISTANCES]).sum().backward()
+        assert flat.grad is not None
+        assert flat.grad.isfinite().all()
+
+
+def test_no_direction_weighs_more_than_another_in_the_spectrum(two):
+    hr, other = two
+    torch.testing.assert_close(spectral_distance(other.mT, hr.mT), spectral_distance(other, hr))
+    torch.testing.assert_close(mean_over_frequencies(power_shares(hr)).mean(), torch.tensor(0.95), atol=0.02, rtol=0)
 
 
 def test_lpips_is_computed_in_float32_under_autocast(lpips_weights):
