@@ -19,5 +19,11 @@ def locally_normalized(grey: torch.Tensor) -> torch.Tensor:
     """(N, 1, H, W), about [-3, 3], of luminance in about [0, 1]; in flat places, where the deviation is below an 8-bit
     step, nearly 0.
     """
-    centred = grey - smoothed(grey, TAPS, reflect=True)
-    return centred / ((smoothed(centred.square(), TAPS, reflect=True) + STEP**2).sqrt() + STEP)
+    centred, variance = local_contrast(grey)
+    return centred / ((variance + STEP**2).sqrt() + STEP)
+
+
+def local_contrast(pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each channel less its local mean, and its local variance; (N, C, H, W) all."""
+    centred = pictures - smoothed(pictures, TAPS, reflect=True)
+    return centred, smoothed(centred.square(), TAPS, reflect=True)

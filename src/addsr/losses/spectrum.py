@@ -7,8 +7,7 @@ of detail by octave minds; in the power spectrum of a picture, averaged over its
 
 import torch
 
-from addsr.image.smoothing import smoothed
-from addsr.losses.normalized_luminance import TAPS
+from addsr.losses.normalized_luminance import local_contrast
 
 WINDOW = 32  # pixels along a side, over which a spectrum is taken; the next window is half of it away
 VISIBLE = 4 / 255  # contrast from which a place counts about as much as any other
@@ -39,9 +38,8 @@ def power_shares(pictures: torch.Tensor) -> torch.Tensor:
     """(N, C, WINDOW, WINDOW / 2 + 1) of (N, C, H, W): power by frequency, a mean over all windows, in units of its mean."""
     hann = torch.hann_window(WINDOW, device=pictures.device)
     taper = hann * hann[:, None]
-    centred = pictures - smoothed(pictures, TAPS, reflect=True)
-    deviation = (smoothed(centred.square(), TAPS, reflect=True) + 1e-6).sqrt()
-    detail = centred / (deviation + VISIBLE)
+    centred, variance = local_contrast(pictures)
+    detail = centred / ((variance + 1e-6).sqrt() + VISIBLE)
     windows = detail.unfold(2, WINDOW, WINDOW // 2).unfold(3, WINDOW, WINDOW // 2) * taper
     power = torch.fft.rfft2(windows).abs().square().mean((2, 3)) / taper.square().sum()
     return power / (mean_over_frequencies(power)[..., None, None] + FEW)
