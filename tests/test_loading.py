@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import addsr
@@ -94,7 +95,8 @@ def test_devices_and_precisions(folder):
         addsr.load(folder, device="tpu")
     with pytest.raises(AddSRError, match="unknown precision"):
         addsr.load(folder, precision="int4")
-    assert addsr.load(folder, device="cpu", precision="bf16").restorer.placement.dtype.itemsize == 2
+    unet = addsr.load(folder, device="cpu", precision="bf16").restorer.unet
+    assert {weight.dtype for weight in unet.parameters() if weight.ndim > 1} == {torch.bfloat16}
 
 
 def test_the_public_api():

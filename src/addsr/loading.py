@@ -30,8 +30,9 @@ from addsr.errors import ModelError
 from addsr.options import RestoreOptions
 from addsr.prompts.describe import Describer
 from addsr.prompts.tagging import Tagging
-from addsr.runtime.device import choose_device, choose_precision
+from addsr.runtime.device import choose_device, choose_precision, only_emulates
 from addsr.runtime.offload import Offload
+from addsr.runtime.widening import compute_in_float32
 from addsr.upscaler import Upscaler
 from addsr.weights.building import building, first_line
 from addsr.weights.fit import put_weights
@@ -218,6 +219,8 @@ def load_tagger(
     if tagger is None or not hasattr(tagger, "tags"):
         raise ModelError(f"{name}: this model recognises no tags; the published SD-2-size ones do")
     nn.Module.to(tagger, target)
+    if only_emulates(dtype, target):
+        compute_in_float32(tagger)
     return Tagging(tagger)
 
 
@@ -236,7 +239,8 @@ def load(
     Args:
         name: a bundled model; a folder, ours or as AddSR and SeeSR publish theirs; or a hub id in the local cache.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        precision: `auto`, `fp32`, `bf16` or `fp16`; auto takes bf16 only where the hardware computes it.
+        precision: `auto`, `fp32`, `bf16` or `fp16`; auto takes bf16 only where the hardware computes it. On a CPU that
+            does not compute what is asked for, weights are kept in it, at half of the memory, and computed with in float32.
         beside: where the parts of a published model lie that are not in its folder.
         offload: keep on the device only the networks in use.
         compile: fuse the U-Net and ControlNet by torch.compile: minutes at the start, faster afterwards.
@@ -274,11 +278,14 @@ def _open(
     describer = load_describer(files, restorer, dtype, keep=target.type != "cpu" or dtype != torch.float32)
     words = None if describer is None else describer.encode_prompt
     restorer.lay_out(target)
+    if widened := only_emulates(dtype, target):
+        for network in [*restorer.networks, *([] if words is None else [words.open()])]:
+            compute_in_float32(network)
     if not compile:  # which would unroll the blocks of rows
         restorer.choose_attention(target)
     if offload and target.type == "cpu":
         warnings.warn("offload has no effect, as the model computes on a CPU", stacklevel=2)
-    if dtype == torch.float16 and target.type == "cpu":
+    if dtype == torch.float16 and target.type == "cpu" and not widened:
         warnings.warn("fp16 is computed very slowly on a CPU; fp32 or bf16 is faster", stacklevel=2)
     if offload and target.type != "cpu":
         denoiser = [network for network in (restorer.unet, restorer.controlnet) if network is not None]

@@ -24,6 +24,7 @@ from addsr.prompts.describe import Describer
 from addsr.runtime.device import is_out_of_memory
 
 OVERLAP = 128  # output pixels that neighbouring tiles share
+NOT_FINITE = "the model gave values that are not finite, in float32 too; its weights are damaged"
 
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
@@ -75,12 +76,13 @@ class Runner:
                 return self._run_with_less_memory(run)
             except _NotFiniteError:
                 dtype = self.restorer.placement.dtype
+                if dtype == torch.float32:
+                    raise AddSRError(NOT_FINITE) from None
             try:
                 self.restorer.to(torch.float32)
                 return self._run_with_less_memory(run)
             except _NotFiniteError:
-                message = "the model gave values that are not finite, in float32 too; its weights are damaged"
-                raise AddSRError(message) from None
+                raise AddSRError(NOT_FINITE) from None
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -42,3 +42,9 @@ def test_a_model_that_learns_from_captions_and_gets_none_is_said():
     config = {"task": {"kind": "teacher"}}
     (told,) = notices(config, task_settings(config), {}, wordless=True)
     assert "no photo has a caption" in told
+
+
+def test_a_precision_that_the_cpu_emulates_is_said():
+    config = {"task": {"kind": "teacher"}}
+    (told,) = notices(config, task_settings(config), {}, emulated=True)
+    assert "loop.precision=fp32" in told

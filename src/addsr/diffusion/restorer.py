@@ -21,6 +21,7 @@ from addsr.image.normalize import ENCODER_SIDE, imagenet_normalized
 from addsr.models.attention import use_rowwise_attention
 from addsr.runtime.device import fused_attention_is_fastest
 from addsr.runtime.offload import Offload
+from addsr.runtime.widening import computing_dtype
 
 
 @dataclass(frozen=True)
@@ -340,9 +341,7 @@ class Restorer:
         """Representation tokens (N, L, D) of what the image encoder takes: (N, 3, 384, 384), ImageNet-normalised."""
         assert self.image_encoder is not None
         self.offload.use("image_encoder")
-        precision = next(
-            self.image_encoder.parameters()
-        ).dtype  # `from_pretrained` keeps a file's own, whatever the U-Net's
+        precision = computing_dtype(self.image_encoder)  # `from_pretrained` keeps a file's own, whatever the U-Net's
         return self.image_encoder(pixels.to(self.placement.device, precision)).to(self.placement)
 
     @property

@@ -19,7 +19,8 @@ from addsr.diffusion.schedule import Schedule, scaled_linear_alphas_cumprod
 from addsr.errors import AddSRError
 from addsr.evaluation.stages import Model, evaluations
 from addsr.runtime.cost import measure
-from addsr.runtime.device import choose_precision
+from addsr.runtime.device import choose_precision, only_emulates
+from addsr.runtime.widening import compute_in_float32
 
 CONFIGURED = ("addsr", "seesr", "d3sr")  # Stable-Diffusion-2-size models that need no weights to be counted
 
@@ -111,7 +112,8 @@ def profile(
         steps: None for the model's own number.
         timed: run each stage; a model without weights gets random ones for that.
         device: to time on.
-        precision: of the weights and of the computation: `fp32`, `bf16`, `fp16`, or `auto` for what suits the device.
+        precision: of the weights and, where the device does it, of the computation: `fp32`, `bf16`, `fp16`, or `auto` for
+            what suits the device.
 
     Raises:
         AddSRError: if there is no such model, or it cannot do a picture of that size or so many steps.
@@ -145,13 +147,18 @@ def profile(
     result.precision = str(dtype).removeprefix("torch.")
     result.weight_bytes = sum(p.nbytes for own in weights.values() for p in own)
     guided = is_guided(restorer.defaults.guidance_scale)
+    if widened := only_emulates(dtype, torch.device(device)):
+        bare.to(torch.float32)  # which activations are, beside weights that stay as they are
     for stage, evaluation in evaluations(bare, size, size, runs, guided, torch.device("meta")).items():
         cost = measure(evaluation.run)
         result.stages[stage] = Stage(evaluation.runs, cost.macs, cost.attention_macs, cost.peak_bytes)
     if timed:
         target = torch.device(device)
-        real = with_random_weights(model, target) if model.is_meta else model.to(target)
+        real = with_random_weights(model.to(dtype), target) if model.is_meta else model.to(target)
         real.restorer.lay_out(target)
+        if widened:
+            for network in real.networks:
+                compute_in_float32(network)
         real.restorer.choose_attention(target)
         for stage, evaluation in evaluations(real, size, size, runs, guided, target).items():
             result.stages[stage].seconds = evaluation.runs * _seconds(evaluation.run, target)

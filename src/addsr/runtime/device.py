@@ -1,6 +1,7 @@
 """Where to compute, and in which precision."""
 
 import os
+import platform
 
 import torch
 
@@ -43,6 +44,13 @@ def has_native_bf16(device: torch.device) -> bool:
         probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         return any(getattr(torch.cpu, probe, bool)() for probe in probes)
     return False
+
+
+def only_emulates(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether half precision takes several times as long as float32: on x86, all but bfloat16 on CPUs that have it."""
+    if device.type != "cpu" or dtype == torch.float32 or platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    return dtype == torch.float16 or not has_native_bf16(device)
 
 
 def fused_attention_is_fastest(device: torch.device, dtype: torch.dtype) -> bool:

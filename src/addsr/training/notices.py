@@ -24,10 +24,20 @@ def left_out(photos: Photos | None, real: RealPairs | None) -> dict[str, list[st
 
 
 def notices(
-    config: dict[str, Any], settings: TaskSettings, names_left_out: dict[str, list[str]], *, wordless: bool = False
+    config: dict[str, Any],
+    settings: TaskSettings,
+    names_left_out: dict[str, list[str]],
+    *,
+    wordless: bool = False,
+    emulated: bool = False,
 ) -> Iterator[str]:
-    """What a user may not expect of a run with these settings of its task; `wordless`: a model that learns from captions
-    gets none.
+    """What a user may not expect of a run with these settings of its task.
+
+    Args:
+        config, settings: of the run and of its task.
+        names_left_out: see `left_out`.
+        wordless: a model that learns from captions gets none.
+        emulated: the device does not compute the precision that is asked for.
     """
     for why, names in names_left_out.items():
         if names:
@@ -36,6 +46,8 @@ def notices(
     for name, why in idle.items():
         if given.get(name) is not None:
             yield f"--{name} has no effect, as {why}"
+    if emulated:
+        yield "this CPU emulates bfloat16, several times slower than float32: --set loop.precision=fp32 is faster"
     if wordless:
         yield "no photo has a caption (NAME.txt beside NAME.jpg; addsr tag --write makes them): only the empty prompt trains"
     if isinstance(settings, StudentSettings) and "dino" not in idle and "dinov2" not in given:

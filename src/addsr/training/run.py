@@ -12,6 +12,7 @@ from addsr.data.pairs import Pairs, PairSettings, RealPairs
 from addsr.data.photos import Photos
 from addsr.errors import TrainingError
 from addsr.losses.lpips import SqueezeLPIPS
+from addsr.runtime.device import only_emulates
 from addsr.training.checkpoint import latest_checkpoint
 from addsr.training.config import NETWORKS, make_settings, write_run_config
 from addsr.training.export import save_model
@@ -118,7 +119,8 @@ def _train(
         lasting = {name: value for name, value in config.get("loop", {}).items() if name != "max_minutes"}
         write_run_config(out, config | {"loop": lasting})
         wordless = networks.encode_text is not None and not isinstance(settings, D3SRSettings) and not _captioned(pairs)
-        for line in notices(config, settings, names_left_out, wordless=wordless):
+        emulated = loop_settings.precision == "bf16" and only_emulates(torch.bfloat16, accelerator.device)
+        for line in notices(config, settings, names_left_out, wordless=wordless, emulated=emulated):
             notice(line)
     finished = loop.run()
     model = out / "model"
