@@ -189,6 +189,9 @@ def test_seesr_and_its_turbo(release, tmp_path):
     key = next(key for key in state if "image_attentions" in key)
     assert torch.equal(state[key], ours[key])
     assert turbo(photo()).size == (96, 80)
+    shutil.copytree(models / "seesr", models / "seesr-turbo")
+    assert locate(models / "seesr-turbo").defaults == turbo.restorer.defaults
+    assert locate(models / "seesr").parts["vae"].parent.name == "stable-diffusion-2-base"
     convert_model(locate(models / "seesr", Beside(kind="seesr-turbo")), tmp_path / "turbo")
     assert addsr.load(tmp_path / "turbo", **FAST).restorer.timesteps() == [999, 499]
     assert SeeSRPipeline.from_pretrained(tmp_path / "turbo").restorer.timesteps(2) == [999, 499]
@@ -402,6 +405,78 @@ def damage_tag_list(folder):
     return "1 tags and 4 thresholds for a tagger of 4 tags"
 
 
+def damage_lfs_pointer(folder):
+    (folder / "unet" / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    return f"unet/{WEIGHTS}: only a pointer to the file, as Git LFS leaves it"
+
+
+def damage_lfs_pointer_to_a_pickle(folder):
+    (folder.parent / "DAPE.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    return "DAPE.pth: only a pointer to the file, as Git LFS leaves it"
+
+
+def damage_web_page(folder):
+    (folder.parent / "ram_swin_large_14m.pth").write_text("\n<!DOCTYPE html><html>Quota exceeded</html>")
+    return "ram_swin_large_14m.pth: a web page, not weights"
+
+
+def damage_safetensors_by_another_name(folder):
+    save_file({"a": torch.ones(1)}, folder.parent / "DAPE.pth")
+    return r"DAPE.pth: safetensors by another name: let it end in \.safetensors"
+
+
+def damage_cut_zip(folder):
+    path = folder.parent / "ram_swin_large_14m.pth"
+    path.write_bytes(path.read_bytes()[:-200])
+    return r"ram_swin_large_14m.pth: damaged or truncated \(its end is missing\)$"
+
+
+def damage_torchscript(folder):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), folder.parent / "DAPE.pth")
+    return r"DAPE.pth: refused \(TorchScript"
+
+
+def damage_no_weights_at_all(folder):
+    (folder.parent / "DAPE.pth").write_bytes(bytes(range(200)))
+    return r"DAPE.pth: refused \(it is damaged, or no file of weights\)"
+
+
+def change_ram(folder, change):
+    path = folder.parent / "ram_swin_large_14m.pth"
+    weights = torch.load(path, weights_only=True)["model"]
+    change(weights)
+    torch.save({"model": weights}, path)
+
+
+ATTENTION = "visual_encoder.layers.1.blocks.0.attn"
+
+
+def damage_ram_lacks_what_dape_adapts(folder):
+    change_ram(folder, lambda weights: weights.pop(f"{ATTENTION}.qkv.weight"))
+    return rf"ram_swin_large_14m.pth: the weights do not fit Tagger; 1 missing: {ATTENTION}\.qkv\.weight$"
+
+
+def damage_ram_under_its_own_names(folder):
+    change_ram(folder, lambda weights: weights.pop("visual_encoder.layers.0.blocks.0.norm1.weight"))
+    return r"ram_swin_large_14m.pth: .* 1 missing: visual_encoder\.layers\.0\.blocks\.0\.norm1\.weight$"
+
+
+def damage_scalar_adapter(folder):
+    lora = torch.load(folder.parent / "DAPE.pth", weights_only=True)
+    torch.save(lora | {f"{ATTENTION}.qkv.lora_A": torch.tensor(1.0)}, folder.parent / "DAPE.pth")
+    return f"DAPE.pth: the adapter of {ATTENTION}.qkv.weight does not go together"
+
+
+def damage_threshold(folder):
+    (folder.parent / "ram_tag_list_threshold.txt").write_text("0.5 much 0.5 0.5")
+    return "ram_tag_list_threshold.txt: could not convert"
+
+
+def damage_only_turbo(folder):
+    (folder.parent / "stable-diffusion-2-base").rename(folder.parent / "sd-turbo")
+    return "sd-turbo is none, as its name is SD-Turbo's"
+
+
 def damage_no_tokenizer(folder):
     for path in (folder.parent / "stable-diffusion-2-base" / "tokenizer").iterdir():
         path.unlink()
@@ -426,6 +501,42 @@ def test_without_a_tag_list_only_tags_are_impossible(copy):
     with pytest.raises(ModelError, match=r"has no ram_tag_list\.txt"):
         up(photo(), steps=1)
     assert up(photo(), steps=1, tags=False).size == (96, 80)
+
+
+def test_a_model_converted_without_its_tag_list_takes_it_afterwards(copy, tmp_path):
+    names = ("ram_tag_list.txt", "ram_tag_list_threshold.txt")
+    for name in names:
+        (copy.parent / name).rename(tmp_path / name)
+    with pytest.warns(UserWarning, match=r"no ram_tag_list\.txt was found"):
+        convert_model(locate(copy), tmp_path / "converted")
+    for name in names:
+        (tmp_path / name).rename(tmp_path / "converted" / name)
+    assert addsr.load(tmp_path / "converted", **FAST).restorer.image_encoder.tag_names == TAGS
+
+
+def test_tag_lists_as_they_lie_in_rams_repository(copy):
+    (copy.parent / "ram" / "data").mkdir(parents=True)
+    for name in ("ram_tag_list.txt", "ram_tag_list_threshold.txt"):
+        (copy.parent / name).rename(copy.parent / "ram" / "data" / name)
+    assert addsr.load(copy, **FAST).restorer.image_encoder.tag_names == TAGS
+
+
+def test_tied_weights_of_a_pickle_are_converted(copy, tmp_path):
+    state = load_file(copy / "unet" / WEIGHTS)
+    tied = state["conv_in.bias"] = state["time_embedding.linear_1.bias"][: len(state["conv_in.bias"])]
+    (copy / "unet" / WEIGHTS).unlink()
+    torch.save(state, copy / "unet" / "diffusion_pytorch_model.bin")
+    convert_model(locate(copy), tmp_path / "converted")
+    assert torch.equal(load_file(tmp_path / "converted" / "unet" / WEIGHTS)["conv_in.bias"], tied)
+
+
+def test_guidance_by_the_same_words_is_not_computed(up, monkeypatch):
+    calls, forward = [], up.restorer.unet.forward
+    monkeypatch.setattr(up.restorer.unet, "forward", lambda *args, **words: calls.append(1) or forward(*args, **words))
+    words = {"tags": False, "prompt": "a dog", "added_prompt": "", "negative_prompt": "a dog,", "steps": 1}
+    guided = up(photo(), guidance_scale=5.5, **words)
+    assert len(calls) == 1
+    assert torch.equal(pixels(guided), pixels(up(photo(), guidance_scale=1.0, **words)))
 
 
 def test_unused_weights_of_ram_are_passed_over(copy, up):

@@ -1,5 +1,6 @@
 """A model's parts, wherever they lie, as one folder that `addsr upscale --model` and the pipelines take."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
         OutputError: if `out` exists or cannot be written.
     """
     from addsr.loading import load_describer, load_restorer
+    from addsr.models.tagger import TAG_FILE, THRESHOLD_FILE
     from addsr.pipelines.of_restorer import pipeline_of, save_pipeline
 
     if out.exists():
@@ -41,6 +43,12 @@ def convert_model(files: ModelFiles, out: Path, precision: str = "keep") -> dict
     restorer = load_restorer(files, dtype)
     describer = load_describer(files, restorer, dtype)
     words = None if describer is None else describer.encode_prompt
+    if not getattr(restorer.image_encoder, "tag_names", True):
+        warnings.warn(
+            f"{files.folder}: no {TAG_FILE} was found, so the converted model recognises no tags until the list, and "
+            f"{THRESHOLD_FILE}, lie in it",
+            stacklevel=2,
+        )
     from diffusers import DDPMScheduler
     from transformers.utils.logging import disable_progress_bar
 

@@ -166,7 +166,10 @@ def _network(files: ModelFiles, part: str, dtype: torch.dtype | None) -> Any:
     if kind == "Tagger":
         from addsr.models.tagger import Tagger
 
-        return Tagger.from_pretrained(folder, torch_dtype=dtype)
+        tagger = Tagger.from_pretrained(folder, torch_dtype=dtype)
+        if not tagger.tag_names:
+            tagger.read_tags(files.folder)
+        return tagger
     known = (*published.values(), "PixelShuffleAutoencoder", "Tagger", "FixedPrompt")
     raise ModelError(f"{files.folder}: {part} is a {kind}; expected one of {', '.join(known)}")
 

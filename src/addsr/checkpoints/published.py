@@ -188,13 +188,15 @@ def locate_tagger(folder: Path, beside: Beside) -> tuple[Path, Path]:
 
 
 def _kind(folder: Path, name: str) -> str:
-    """`seesr` where the folder, what the user called it, or its repository in the hub cache says so and not AddSR. Only the
-    last part of a path or hub id counts: models/seesr/checkpoint may hold anything.
+    """`seesr`, or `seesr-turbo`, where the folder, what the user called it, or its repository in the hub cache says so and
+    not AddSR. Only the last part of a path or hub id counts: models/seesr/checkpoint may hold anything.
     """
     place = folder.resolve()
     repository = place.parent.parent.name.split("--")[-1] if place.parent.name == "snapshots" else ""
     words = " ".join([place.name, Path(name).name, repository]).lower()
-    return "seesr" if "seesr" in words and "addsr" not in place.name.lower() else "addsr"
+    if "seesr" not in words or "addsr" in place.name.lower():
+        return "addsr"
+    return "seesr-turbo" if _is_turbo(words) else "seesr"
 
 
 def _own(folder: Path) -> ModelFiles:
@@ -251,13 +253,15 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
         return named
     names = ("sd-turbo",) if turbo else ("sd2-base", "sd2.1-base")
     neighbours = sorted(_folders(folder.absolute().parent), key=lambda path: (_rank(path.name), path.name))
-    if turbo:
-        neighbours = [path for path in neighbours if "turbo" in path.name.lower()]
     places = [*([] if turbo else [folder]), *neighbours]
     misfits = []
     for place in (*places, *cached_folders(names, read_catalogue(beside.catalogue))):
         if all(_is_folder(place / part) for part in wanted) and not _is_readably_own(place):
             reason = _misfit(place, folder, networks)
+            if place in neighbours and turbo != _is_turbo(place.name):
+                if turbo:
+                    continue
+                reason = "its name is SD-Turbo's (--kind seesr-turbo takes that)"
             if not reason:
                 return place
             misfits.append(f"; {place} is none, as {reason}")
@@ -277,10 +281,12 @@ def _is_readably_own(folder: Path) -> bool:
 
 
 def _rank(name: str) -> int:
-    """Stable Diffusion's own folders first, SD-Turbo's last."""
-    if name in BASES:
-        return BASES.index(name)
-    return len(BASES) + ("turbo" in name.lower())
+    """Stable Diffusion's own folders first."""
+    return BASES.index(name) if name in BASES else len(BASES)
+
+
+def _is_turbo(name: str) -> bool:
+    return "turbo" in name.lower()
 
 
 def _misfit(base: Path, folder: Path, networks: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ ADAPTED = re.compile(
     r"|tagging_head\.encoder\.layer\.\d+\.crossattention\.self\.(query|key)\.weight"
 )
 LORA_ALPHA = 1.0  # of DAPE; its rank is 8
+REPOSITORY_LISTS = Path("ram", "data")  # where RAM's own repository has its tag lists
 UNUSED = ("tag_encoder.", "text_decoder.")  # RAM's captioner: built by the official code, never run by AddSR
 
 
@@ -48,12 +49,13 @@ def load_released_tagger(
         plain = {name: tensor for name, tensor in plain.items() if name in known}
     weights = plain
     if dape is not None:
+        tagger.put_published(plain, ram)  # what is wrong with RAM's file is not DAPE's fault
         adapters = read_tensors(dape)
         weights = released_weights(plain, adapters, dape)
         _check_complete(adapters, plain, dape)
     weights = {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in weights.items()}
     tagger.put_published(weights, ram)
-    beside = (ram.parent, *(() if dape is None else (dape.parent,)))
+    beside = (ram.parent, ram.parent / REPOSITORY_LISTS, *(() if dape is None else (dape.parent,)))
     for folder in (*beside, *lists):
         if not tagger.tag_names:
             tagger.read_tags(folder)

@@ -42,8 +42,10 @@ def convert(
         from addsr.checkpoints.published import locate
         from addsr.convert import convert_model
         from addsr.errors import ModelError
+        from addsr.loading import find_model
 
-        files = locate(source, beside(kind, base, ram, dape, catalogue, lora), source.name)
+        parts = beside(kind, base, ram, dape, catalogue, lora)
+        files = locate(find_model(source, parts), parts, source.name)
         try:
             written = convert_model(files, out, precision)
         except ModelError as error:

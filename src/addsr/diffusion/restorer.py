@@ -192,6 +192,8 @@ class Restorer:
             context if context is None else context.to(self.placement)
             for context in (prompt_embeds, negative_prompt_embeds, image_encoder_hidden_states)
         )
+        if positive is not None and negative is not None and torch.equal(positive, negative):
+            guidance_scale = 1.0  # nothing to lead away from
 
         # 3. First latents (N, C, H/f, W/f)
         factor = self.vae_scale_factor

@@ -43,7 +43,7 @@ def merge_lora(
             if delta.shape != weight.shape:
                 raise ValueError("of another shape than the weight")
             merged[target] = (weight.float() + delta * (alpha / rank)).to(weight.dtype)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shapes = f"{list(down.shape)} and {list(up.shape)} on {list(weight.shape)}"
             raise ValueError(f"the adapter of {target} does not go together: {shapes}") from error
     return merged

@@ -173,19 +173,20 @@ class Tagger(ModelMixin, ConfigMixin):
         """Name the tags from the release's own lists, if `folder` has them."""
         if not (folder / TAG_FILE).is_file():
             return
+        read = folder / TAG_FILE
         try:
-            names = (folder / TAG_FILE).read_text(encoding="utf-8").splitlines()
-            names = [name.strip() for name in names if name.strip()]
+            names = [name.strip() for name in read.read_text(encoding="utf-8").splitlines() if name.strip()]
             thresholds = [0.68] * len(names)  # RAM's own, where a release has no list
             if (folder / THRESHOLD_FILE).is_file():
-                thresholds = [float(word) for word in (folder / THRESHOLD_FILE).read_text(encoding="utf-8").split()]
+                read = folder / THRESHOLD_FILE
+                thresholds = [float(word) for word in read.read_text(encoding="utf-8").split()]
             else:
                 warnings.warn(
                     f"{folder}: no {THRESHOLD_FILE} beside {TAG_FILE}, so every tag is on from 0.68", stacklevel=2
                 )
             self.set_tags(names, thresholds)
         except (ModelError, OSError, ValueError) as error:
-            raise ModelError(f"{folder / TAG_FILE}: {error}") from error
+            raise ModelError(f"{read}: {error}") from error
 
     def published_keys(self) -> set[str]:
         """Names of the weights that `put_published` takes."""
@@ -203,7 +204,9 @@ class Tagger(ModelMixin, ConfigMixin):
                 module.relative_position_index = relative_position_index(self.config["window_size"]).view(index.shape)
         computed = {key: value for key, value in self.state_dict().items() if key.endswith(COMPUTED)}
         learnt = {name: tensor for name, tensor in tensors.items() if not name.endswith(COMPUTED)}
-        put_weights(self, to_ours(learnt, self._names()) | computed, source)
+        names = self._names()
+        released = {key: name for name, keys in names.items() for key in keys}
+        put_weights(self, to_ours(learnt, names) | computed, source, released)
 
     def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, save_directory: str | Path, **kwargs: Any

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from addsr.errors import AddSRError, ModelError
 
+LONGEST = 200  # characters of other people's messages that are shown
+
 
 @contextmanager
 def building(source: object, what: str) -> Iterator[None]:
@@ -20,4 +22,6 @@ def building(source: object, what: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """Of an error's message, or its kind where it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return lines[0] if len(lines[0]) <= LONGEST else f"{lines[0][:LONGEST]} …"

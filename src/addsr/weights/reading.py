@@ -16,7 +16,8 @@ from addsr.errors import ModelError
 from addsr.weights.building import first_line
 
 WRAPPERS = ("model", "state_dict", "module", "teacher")  # keys under which releases nest their weights
-
+PICKLE, ZIP = b"\x80", b"PK"  # how such files begin
+FORBIDDEN = ("unsupported", "global", "reduce", "persistent")  # PyTorch's words for what only a program would need
 
 PART = 1 << 28  # bytes converted at a time: a file twice the size of its converted weights never lies in memory whole
 
@@ -37,17 +38,25 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torc
         try:
             return _read_safetensors(path, dtype)
         except (SafetensorError, OSError, ValueError) as error:
-            raise ModelError(f"{path}: damaged or truncated ({first_line(error)})") from error
+            raise ModelError(f"{path}: {_mistaken(path) or f'damaged or truncated ({first_line(error)})'}") from error
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which are nobody's business
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        reason = first_line(error)
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if mistaken := _mistaken(path):
+            raise ModelError(f"{path}: {mistaken}") from error
+        forbidden = any(word in str(error).partition("WeightsUnpickler error")[2].lower() for word in FORBIDDEN)
+        reason = "it is damaged, or no file of weights"
+        if forbidden and _head(path).startswith((PICKLE, ZIP)):
             reason = "it holds more than weights, code perhaps, and none of it was run"
         raise ModelError(f"{path}: refused ({reason})") from error
     except Exception as error:  # a damaged pickle fails in any way that a program can
-        raise ModelError(f"{path}: damaged or truncated ({first_line(error)})") from error
+        reason = f"damaged or truncated ({first_line(error)})"
+        if "weights_only" in str(error):
+            reason = "refused (TorchScript, or an old kind of archive, which may hold code; none of it was run)"
+        elif "central directory" in str(error):
+            reason = "damaged or truncated (its end is missing)"
+        raise ModelError(f"{path}: {_mistaken(path) or reason}") from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -57,7 +66,7 @@ def read_tensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, torc
         raise ModelError(f"{path}: holds no weights")
     if odd := [key for key, value in tensors.items() if value.is_meta or value.layout != torch.strided]:
         raise ModelError(f"{path}: {odd[0]} is no plain tensor (sparse, or without values)")
-    return {key: _converted(value, dtype) for key, value in tensors.items()}
+    return {key: _converted(value, dtype) for key, value in _untied(tensors).items()}
 
 
 def read_named(
@@ -92,6 +101,36 @@ def read_named(
 
 def _weight_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pth", ".pt", ".ckpt"))
+
+
+def _mistaken(path: Path) -> str:
+    """What a file is that was taken for weights, of the usual mistakes; empty for none of them."""
+    head = _head(path)
+    if head.startswith(b"version https://git-lfs"):
+        return "only a pointer to the file, as Git LFS leaves it: fetch the file itself (git lfs pull)"
+    if head.lstrip().startswith(b"<"):
+        return "a web page, not weights: the download went wrong"
+    if path.suffix != ".safetensors" and head[8:10] == b'{"':
+        return "safetensors by another name: let it end in .safetensors"
+    return ""
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""
+
+
+def _untied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each with memory of its own: pickles keep tied weights tied, safetensors does not take them."""
+    seen: set[int] = set()
+    result = {}
+    for key, value in tensors.items():
+        result[key] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return result
 
 
 def _converted(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
