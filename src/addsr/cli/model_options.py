@@ -26,7 +26,7 @@ KindOption = Annotated[
     str | None,
     typer.Option(
         "--kind",
-        help="addsr, seesr or seesr-turbo. Default: seesr if the folder's name says so.",
+        help="addsr, seesr or seesr-turbo. Default: what the folder's name says, else addsr.",
         rich_help_panel=PANEL,
     ),
 ]
