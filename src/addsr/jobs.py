@@ -9,13 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from addsr.errors import AddSRError, InputImageError, OutputError
-from addsr.image.read import ENDINGS
+from addsr.image.read import ENDINGS, OTHER_ENDINGS
 from addsr.image.write import FORMATS
-
-# pictures to people, but not to the decoders that we trust; see `addsr.image.read`
-OTHER_PICTURES = {
-    ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".svg", ".pdf",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ def _check_folder_name(out: Path) -> None:
     """Raises OutputError for what is meant to be a file, as its ending says, but cannot be one."""
     if str(out) == "-":
         raise OutputError("-: results go to files, not to standard output")
-    if out.suffix.lower() in (ENDINGS | OTHER_PICTURES) - set(FORMATS):
+    if out.suffix.lower() in (ENDINGS | OTHER_ENDINGS) - set(FORMATS):
         raise OutputError(f"{out}: cannot write {out.suffix}; use {', '.join(FORMATS)}")
 
 
@@ -149,7 +144,7 @@ def _pictures(folder: Path, out: Path | None, made_suffix: str, *, entered: bool
     found = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     files = _without_aliases([p for p in found if p.suffix.lower() in ENDINGS and p.is_file()])
     files, results = _without_results(files, made_suffix)
-    others = [p for p in found if p.suffix.lower() in OTHER_PICTURES and p.is_file()]
+    others = [p for p in found if p.suffix.lower() in OTHER_ENDINGS and p.is_file()]
     closed = [
         p for p in found if p.is_dir() and (p.is_symlink() or not entered) and not _same(p, out) and _has_pictures(p)
     ]

@@ -89,6 +89,12 @@ def test_the_start_of_a_run_is_kept_as_the_faithful_weights(preset, folder, tmp_
             kept = load_file(out / "model" / part / "diffusion_pytorch_model.faithful.safetensors")
             first = load_file(tmp_path / "first" / "model" / part / "diffusion_pytorch_model.safetensors")
             assert all(torch.equal(value, first[key]) for key, value in kept.items())
+    other, resumed = tmp_path / "another", ("--resume", "--set", "loop.images=20", "--data", folder)
+    preset.write_text(TINY)
+    assert run("train", preset, "--data", folder, "--out", other, "--seed", 9).exit_code == 0
+    assert run("train", "--out", tmp_path / "run0", "--init", other, *resumed).exit_code == 0
+    kept = load_file(tmp_path / "run0" / "model" / "vae" / "diffusion_pytorch_model.faithful.safetensors")
+    assert all(torch.equal(value, first[key]) for key, value in kept.items())
     up = addsr.load(tmp_path / "run2" / "model")
     assert up(Image.open(folder / "0.png"), fidelity=0.5).size[0] > 0
     preset.write_text('faithful = "compact"\n' + TINY)
@@ -428,11 +434,13 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "task.kind.x=1"], "it must be student, teacher or d3sr"),
         (["--set", "loop.rate=-1"], "loop.rate is -1.0; it must be at least 0"),
         (["--set", "loop.rate=nan"], "loop.rate is nan"),
+        (["--set", "loop.rate=inf"], "loop.rate is inf"),
         (["--set", "loop.ema=1.5"], "loop.ema is 1.5; it must be 0 to 1"),
         (["--set", "loop.betas=[0.9, 2.0]"], "loop.betas is 2.0"),
         (["--set", "loop.workers=-1"], "loop.workers is -1"),
         (["--set", "pairs.degradation.scale=2"], "unknown setting pairs.degradation.scale"),
         (["--set", "pairs.degradation.first.jpeg_quality=[90, 30]"], "jpeg_quality is (90, 30)"),
+        (["--set", "pairs.degradation.first.jpeg_quality=[30.5, 90.0]"], "has 30.5; it must hold whole numbers"),
         (["--set", "pairs.degradation.first.blur_probability=7"], "blur_probability is 7; it must be 0 to 1"),
         (["--set", "pairs.degradation.kernel_sizes=[4]"], "kernel_sizes is [4]; it must hold odd numbers"),
         (["--set", "pairs.degradation.shape_probabilities=[1, 1]"], "it must be 6 shares that add up to 1"),
@@ -446,6 +454,15 @@ def test_mistakes_get_a_sentence(arguments, message, preset, folder, tmp_path):
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("option", ["--data", "--out", "--pairs", "--init", "--teacher", "--lpips", "--discriminator"])
+def test_an_empty_path_is_not_the_current_folder(option, preset, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    others = {"--data": folder, "--out": tmp_path / "run"} | {option: ""}
+    result = run("train", preset, *(word for pair in others.items() for word in pair))
+    assert result.exit_code == 2
+    assert "an empty path" in result.output
 
 
 def test_weights_that_are_kept_cannot_start_afresh(folder, tmp_path):
@@ -538,6 +555,8 @@ def test_degrade_writes_pairs(folder, tmp_path):
     head = json.loads((tmp_path / "pairs" / "manifest.jsonl").read_text().splitlines()[0])
     assert head["degradation"]["first"]["sigma"] == [1.0, 1.5]
     assert run("degrade", folder, "-o", tmp_path / "other", "--case", "fog").exit_code == 1
+    odd = run("degrade", folder, "-o", tmp_path / "other", "--crop", 33)
+    assert "crop is 33; it must be a multiple of 4" in odd.output
     mild = run("degrade", folder, "-o", tmp_path / "mild", "--case", "mild", "--set", "noise_sigma=[2.0, 3.0]")
     assert (mild.exit_code, mild.output.splitlines()[-1]) == (0, f"4 pairs in {tmp_path / 'mild'}")
     assert run("degrade", folder, "-o", tmp_path / "other", "--seed", -1).exit_code == 2

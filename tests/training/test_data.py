@@ -21,6 +21,8 @@ from addsr.data.pair_folder import write_pairs
 from addsr.data.pairs import Pairs, PairSettings, RealPairs
 from addsr.data.photos import Photos
 from addsr.errors import DataError
+from addsr.training.validation import HeldOut
+from tests.training.runs import tiny_restorer
 
 
 def test_pairs_depend_on_seed_and_count_alone(photos):
@@ -161,6 +163,43 @@ def test_useless_sources_are_refused(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
     with pytest.raises(DataError, match=r"no usable photo .* 1 smaller than 64 pixels"):
         Photos([tmp_path], smallest=64)
+
+
+def test_pictures_that_no_decoder_reads_are_named(folder):
+    (folder / "5.HEIC").write_bytes(b"x")
+    (folder / "notes.md").write_text("x")
+    photos = Photos([folder])
+    assert (len(photos), photos.unreadable) == (4, [str(folder / "5.HEIC")])
+
+
+def test_linked_folders_are_entered_once(folder, tmp_path):
+    (tmp_path / "links").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "links" / name).symlink_to(folder)
+    (folder / "up").symlink_to(tmp_path / "links")
+    assert Photos([tmp_path / "links"]).names == [str(tmp_path / "links" / "a" / f"{i}.png") for i in range(4)]
+
+
+def test_what_our_commands_wrote_beside_photos_is_no_photo(folder):
+    for made, beside in (("run/samples", "run/stats.jsonl"), ("pairs/lr", "pairs/manifest.jsonl")):
+        (folder / made).mkdir(parents=True)
+        (folder / beside).write_text("")
+        shutil.copy(folder / "0.png", folder / made / "0.png")
+    assert len(Photos([folder])) == 4
+    (folder / "pairs" / "manifest.jsonl").unlink()
+    assert len(Photos([folder])) == 5
+
+
+def test_a_white_photo_that_is_restored_as_it_was_has_a_finite_measure(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "photos" / "white.png")
+    held = HeldOut(Pairs(Photos([tmp_path / "photos"]), PairSettings(crop=64), 0, 4), None, tiny_restorer(), tmp_path)
+    held._restore = lambda restorer, lr, steps: torch.ones(len(lr), 3, 64, 64)
+    assert held(8, {}) == {"images": 8, "psnr_1": pytest.approx(100), "psnr_4": pytest.approx(100)}
+    held._restore = lambda restorer, lr, steps: torch.full((len(lr), 3, 64, 64), torch.nan)
+    assert not np.isfinite(held(16, {})["psnr_1"])
+    assert held.has(8)
+    assert not held.has(16)
 
 
 def test_shards_with_the_same_names_keep_all_photos(folder, tmp_path):

@@ -288,6 +288,32 @@ def test_two_processes_equal_one_at_the_summed_batch(folder, lpips_weights, tmp_
     assert_moved_alike(tmp_path / "one", tmp_path / "two", task, ("unet", "vae", "discriminator"))
 
 
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_model_that_the_last_update_ruined_is_no_checkpoint(measured, folder, lpips_weights, tmp_path):
+    loop = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=24, keep=1)
+    kept = loop.step
+
+    class Measures:
+        def __call__(self, images, averages):
+            return {"psnr_1": float("nan") if measured and images == 24 else 20.0}
+
+        def has(self, images):
+            return False
+
+    def ruining(parts, progress):
+        values = kept(parts, progress)
+        if loop.images == 20 and not measured:
+            with torch.no_grad():
+                loop.task.student.unet.conv_in.weight.fill_(float("nan"))
+        return values
+
+    loop.step, loop.measure = ruining, Measures()
+    what = "psnr_1 is nan" if measured else "a weight of unet is nan"
+    with pytest.raises(TrainingError, match=rf"after 24 images: {what}.*last good checkpoint: .*checkpoint-000000016"):
+        loop.run()
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+
+
 def test_a_loss_that_is_not_finite_stops(folder, lpips_weights, tmp_path):
     loop = make_loop(folder, lpips_weights, tmp_path / "run", {}, images=40)
     kept = loop.step

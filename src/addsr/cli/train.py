@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from addsr.cli.failure import failing_cleanly
+from addsr.cli.given_path import given_name, given_path
 
 FINETUNE = "compact-finetune"
 
@@ -17,35 +18,48 @@ def train(
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder or tar shard of sharp photos; may be repeated.", show_default=False),
+        typer.Option(
+            help="Folder or tar shard of sharp photos; may be repeated.", show_default=False, parser=given_path
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default=False)] = None,
-    pairs: Annotated[Path | None, typer.Option(help="Folder of real pairs: hr/ and lr/, the same names.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default=False, parser=given_path)] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Folder of real pairs: hr/ and lr/, the same names.", parser=given_path)
+    ] = None,
     finetune: Annotated[bool, typer.Option("--finetune", help=f"Adapt the bundled model: preset {FINETUNE}.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    init: Annotated[str | None, typer.Option(help="Model or earlier run to start from.")] = None,
+    init: Annotated[str | None, typer.Option(help="Model or earlier run to start from.", parser=given_name)] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Model or run of all timesteps to distil from, such as compact-teacher leaves.")
+        str | None,
+        typer.Option(
+            help="Model or run of all timesteps to distil from, such as compact-teacher leaves.", parser=given_name
+        ),
     ] = None,
     lpips: Annotated[
         Path | None,
         typer.Option(
-            help="LPIPS-Squeeze: a file, or a folder of torchvision's SqueezeNet 1.1 and LPIPS's squeeze.pth."
+            help="LPIPS-Squeeze: a file, or a folder of torchvision's SqueezeNet 1.1 and LPIPS's squeeze.pth.",
+            parser=given_path,
         ),
     ] = None,
     dino: Annotated[
         Path | None,
-        typer.Option(help="DINO v1 ViT-S/16 (transformers folder or released file), for its discriminator."),
+        typer.Option(
+            help="DINO v1 ViT-S/16 (transformers folder or released file), for its discriminator.", parser=given_path
+        ),
     ] = None,
     dinov2: Annotated[
-        Path | None, typer.Option(help="DINOv2 (folder or file) that shows it LR, as in the paper.")
+        Path | None, typer.Option(help="DINOv2 (folder or file) that shows it LR, as in the paper.", parser=given_path)
     ] = None,
     discriminator: Annotated[
-        str | None, typer.Option(help="D3SR: model or run whose U-Net judges; default: what --init names.")
+        str | None,
+        typer.Option(help="D3SR: model or run whose U-Net judges; default: what --init names.", parser=given_name),
     ] = None,
     dists: Annotated[
         Path | None,
-        typer.Option(help="D3SR: DISTS: a file, or a folder of torchvision's VGG-16 and DISTS's weights.pt."),
+        typer.Option(
+            help="D3SR: DISTS: a file, or a folder of torchvision's VGG-16 and DISTS's weights.pt.", parser=given_path
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated.")
@@ -92,7 +106,7 @@ def train(
         preset = FINETUNE if finetune else preset
         if preset is None and kept is None:
             raise typer.BadParameter("give a preset (--list names them) or --finetune", param_hint="PRESET")
-        config = kept if kept is not None else load_preset(preset or "")
+        config = _with_faithful_named(kept) if kept is not None else load_preset(preset or "")
         if init is not None and "init" not in config:  # the model brings its own networks
             passed_over = [name for name in NETWORKS if name in config]
             config = {name: value for name, value in config.items() if name not in passed_over}
@@ -108,6 +122,7 @@ def train(
             config = merged(config, table_assignment(change))
         loop = {"seed": seed, "max_minutes": max_minutes}
         config = merged(config, {"loop": {name: value for name, value in loop.items() if value is not None}})
+        config = _with_faithful_named(config)
         for name in ("init", "teacher", "discriminator", "faithful"):
             if isinstance(config.get(name), str) and config[name] != "init":  # faithful's word for what init is
                 config[name] = _absolute(config[name])
@@ -128,6 +143,12 @@ def train(
         _say(left_out_line("damaged", outcome.damaged))
     state = "finished" if outcome.finished else "stopped, to go on with --resume"
     _say(f"{outcome.images} images, {state}; model: {outcome.model}")
+
+
+def _with_faithful_named(config: dict[str, Any]) -> dict[str, Any]:
+    """Faithful weights that are those of `init` by name: another --init at a resume is not what the run started from."""
+    start = config.get("init")
+    return config | {"faithful": start} if config.get("faithful") == "init" and start is not None else config
 
 
 def _say(line: str) -> None:

@@ -132,7 +132,7 @@ def jpeg(picture: torch.Tensor, quality: int) -> torch.Tensor:
     """Through libjpeg (Pillow's default 4:2:0) and back."""
     buffer = io.BytesIO()
     Image.fromarray(to_uint8(picture)).save(buffer, "JPEG", quality=quality)
-    return from_uint8(np.asarray(Image.open(buffer)))
+    return from_uint8(np.asarray(Image.open(buffer, formats=("JPEG",))))
 
 
 def add_gaussian_noise(picture: torch.Tensor, sigma: float, gray: bool, rng: np.random.Generator) -> torch.Tensor:

@@ -48,10 +48,13 @@ def write_pairs(
 
     Raises:
         TypeError: for settings of another case.
-        DataError: for an unknown case, where there are pairs already, or where every photo is damaged.
+        DataError: for an unknown case or a crop that is no multiple of the scale, where there are pairs already, or where
+            every photo is damaged.
     """
     if case not in (*RANGES, *CASES):
         raise DataError(f"unknown case {case!r}; there are {', '.join((*RANGES, *CASES))}")
+    if crop is not None and crop % SCALE:
+        raise DataError(f"crop is {crop}; it must be a multiple of {SCALE}")
     if not isinstance(settings, RANGES.get(case, type(None))):
         raise TypeError(f"settings of {case} are {type(settings).__name__}")
     if (out / "manifest.jsonl").exists() or any(list((out / name).glob("*")) for name in _FOLDERS):

@@ -1,8 +1,9 @@
 """Training photos from folders and tar shards (the webdataset layout), addressed by position."""
 
+import os
 import tarfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from addsr.errors import DataError, InputImageError
-from addsr.image.read import DAMAGED, ENDINGS, opened, read_pil, upright, upright_size
+from addsr.image.read import DAMAGED, ENDINGS, OTHER_ENDINGS, opened, read_pil, upright, upright_size
 from addsr.image.transparency import fill_clear
 from addsr.image.uint8 import to_uint8
 
@@ -47,11 +48,11 @@ class Photos:
     A text file of the same stem beside a photo is its caption (webdataset's `name.jpg`, `name.txt`).
 
     Args:
-        sources: folders (searched recursively, the tar files in them too) and tar files.
+        sources: folders (searched recursively, linked ones and the tar files in them too) and tar files.
         smallest: photos with a shorter side are left out.
         memory: megabytes of decoded photos that are kept.
         without: folders whose files are no photos to train on: the run's own, LR of real pairs. Hidden files and folders
-            are passed over too.
+            are passed over too, and sample sheets of runs and `lr` of `addsr degrade` below a source.
 
     Attributes:
         names: of the photos.
@@ -81,7 +82,7 @@ class Photos:
                 self.names.append(name)
                 self.sizes.append(size)
         where = ", ".join(map(str, sources))
-        if not found:
+        if not found and not self.unreadable:
             raise DataError(f"no photo in {where}")
         if not self.names:
             left_out = f"{len(self.unreadable)} unreadable, {len(self.too_small)} smaller than {smallest} pixels"
@@ -110,7 +111,7 @@ class Photos:
             self._decoded.move_to_end(index)
             return self._decoded[index]
         try:
-            pixels = _decoded(opened(self._places[index].read()))
+            pixels = _decoded(opened(self._places[index].read()), self.names[index])
         except _UNREADABLE as error:
             damaged = DamagedPhotoError(f"{self.names[index]}: damaged ({error})")
             damaged.name = self.names[index]
@@ -127,11 +128,11 @@ class Photos:
         return "" if place is None else place.read().decode("utf-8", "replace").strip()
 
 
-def _decoded(image: Image.Image) -> np.ndarray:
+def _decoded(image: Image.Image, name: str) -> np.ndarray:
     """(H, W, 3) uint8, upright."""
     if image.mode in ("RGB", "L") and "transparency" not in image.info:  # most photos: no detour through floats
         return np.asarray(upright(image).convert("RGB"))
-    picture = read_pil(image)  # as a picture that is restored: no hidden colours of what is transparent
+    picture = read_pil(image, name)  # as a picture that is restored: no hidden colours of what is transparent
     return to_uint8(picture.pixels if picture.alpha is None else fill_clear(picture.pixels, picture.alpha))
 
 
@@ -151,16 +152,37 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") and part not in (".", "..") for part in path.parts)
 
 
+def _files(source: Path) -> Iterator[Path]:
+    """All files below a folder, in linked folders too, but each folder once. What is hidden, and what our own commands wrote
+    there beside photos, is passed over.
+    """
+    seen: set[tuple[int, int]] = set()
+    for folder, names, files in os.walk(source, followlinks=True):
+        here, status = Path(folder), Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:  # by a link, perhaps to a folder above
+            names.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        names[:] = sorted(name for name in names if not _hidden(Path(name)) and not _is_written_by_us(here / name))
+        yield from (here / name for name in files if not _hidden(Path(name)) and (here / name).is_file())
+
+
+def _is_written_by_us(folder: Path) -> bool:
+    """Sample sheets of a run, or LR of `addsr degrade`."""
+    beside = {"samples": "stats.jsonl", "lr": "manifest.jsonl"}.get(folder.name)
+    return beside is not None and (folder.parent / beside).is_file()
+
+
 def _find(
     sources: Sequence[Path], without: Sequence[Path], unreadable: list[str]
 ) -> tuple[dict[str, Place], dict[str, Place]]:
-    """Photos by name, captions by name without ending; what is found in a folder and is no tar file after all is added to
-    `unreadable`.
+    """Photos by name, captions by name without ending; pictures that no decoder here reads, and what is found in a folder
+    and is no tar file after all, are added to `unreadable`.
     """
     places: dict[str, Place] = {}
     for source in sources:
         if source.is_dir():
-            files = [path for path in source.rglob("*") if path.is_file() and not _hidden(path.relative_to(source))]
+            files = list(_files(source))
             for folder in without:
                 files = [path for path in files if not path.absolute().is_relative_to(folder.absolute())]
             for path in files:
@@ -173,6 +195,7 @@ def _find(
         else:
             raise DataError(f"{source}: no such folder or tar file")
     photos = {name: place for name, place in places.items() if Path(name).suffix.lower() in ENDINGS}
+    unreadable += sorted(name for name in places if Path(name).suffix.lower() in OTHER_ENDINGS)
     captions = {str(Path(name).with_suffix("")): place for name, place in places.items() if name.endswith(".txt")}
     return photos, captions
 

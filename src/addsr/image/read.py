@@ -21,6 +21,10 @@ ENDINGS = {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm",
     ".pbm", ".pnm", ".avif",
 }  # fmt: skip
+# pictures to people, but not to these decoders
+OTHER_ENDINGS = {
+    ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".svg", ".pdf",
+}  # fmt: skip
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 128_000_000
 MAX_DPI = 65_535  # what a JPEG can say

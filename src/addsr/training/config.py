@@ -138,9 +138,11 @@ def _checked(name: str, value: Any, hint: Any, default: Any) -> Any:
     fixed = get_origin(hint) is tuple and Ellipsis not in get_args(hint)
     if fixed and len(value) != len(get_args(hint)):
         raise TrainingError(f"{name} is {value!r}; it must have {len(get_args(hint))} values")
-    wanted = str if str in get_args(hint) else (int, float)
+    types: tuple[type, ...] = tuple(set(get_args(hint)) - {Ellipsis})
+    named = {(str,): "texts", (int,): "whole numbers"}.get(types, "numbers")
+    wanted = (int, float) if named == "numbers" else types
     if wrong := [item for item in value if not isinstance(item, wanted) or isinstance(item, bool)]:
-        raise TrainingError(f"{name} has {wrong[0]!r}; it must hold {'texts' if wanted is str else 'numbers'}")
+        raise TrainingError(f"{name} has {wrong[0]!r}; it must hold {named}")
     return tuple(value)
 
 

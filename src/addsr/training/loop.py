@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from addsr.data.draws import Draws
@@ -87,9 +88,11 @@ class LoopSettings:
 
 
 class Measure(Protocol):
-    """Looks at the networks' averages at each checkpoint, as `addsr.training.validation.HeldOut` does."""
+    """Looks at the networks' averages before each checkpoint, as `addsr.training.validation.HeldOut` does."""
 
-    def __call__(self, images: int, averages: dict[str, EMA]) -> None: ...
+    def __call__(self, images: int, averages: dict[str, EMA]) -> dict[str, float]:
+        """Measures by name; a checkpoint is kept only if they are finite."""
+        ...
 
     def has(self, images: int) -> bool:
         """Whether it looked at the checkpoint after so many images."""
@@ -122,7 +125,7 @@ class Loop:
     Args:
         task, pairs, settings, out: what to train, on what, how, and where to.
         accelerator: of `make_accelerator`; the task's networks are moved to its device.
-        measure: called in the main process after each checkpoint with the images seen and the averages of the networks,
+        measure: called in the main process before each checkpoint with the images seen and the averages of the networks,
             and at a resume for what a killed run did not come to.
         quiet: no progress on stderr.
 
@@ -188,8 +191,8 @@ class Loop:
         """Train to the end; True if it was reached, False if `max_minutes` were over first.
 
         Raises:
-            TrainingError: at the first loss that is not finite, where memory does not suffice, or where a process that makes
-                pairs is lost; the last checkpoint stays.
+            TrainingError: at the first loss, weight or measure that is not finite, where memory does not suffice, or where a
+                process that makes pairs is lost; the last checkpoint stays.
         """
         try:
             finished = self._run()
@@ -313,10 +316,10 @@ class Loop:
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
     def _check(self, values: dict[str, float]) -> None:
-        """A loss or gradient that is not finite in one process stops all of them."""
+        """A loss, gradient or weight that is not finite in one process stops all of them."""
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if self.processes.agreed(bool(bad)):
-            what = f"{bad[0]} is {values[bad[0]]}" if bad else "a loss of another process is not finite"
+            what = f"{bad[0]} is {values[bad[0]]}" if bad else "a value of another process is not finite"
             kept = latest_checkpoint(self.out)
             raise TrainingError(
                 f"training stopped after {self.images} images: {what}; last good checkpoint: {kept or 'none yet'}"
@@ -359,17 +362,25 @@ class Loop:
                 parts = []
 
     def save(self) -> None:
-        """A checkpoint, by the main process."""
+        """A checkpoint, by the main process; of a ruined model none, so that the last good one stays."""
+        largest = {f"a weight of {name}": _largest(network) for name, network in self.task.networks.items()}
+        self._check(largest | (self._measure() if self.accelerator.is_main_process else {}))
         if self.accelerator.is_main_process:
             state = {"seconds": self.seconds}
             networks, keep = self.task.networks, self.settings.keep
             save_checkpoint(self.out, self.images, networks, self.averages, self.optimizers, state, keep)
-            self._measure()
         self.accelerator.wait_for_everyone()
 
-    def _measure(self) -> None:
-        if self.measure is not None and not self.measure.has(self.images):
-            self.measure(self.images, self.averages)
+    def _measure(self) -> dict[str, float]:
+        if self.measure is None or self.measure.has(self.images):
+            return {}
+        return self.measure(self.images, self.averages)
+
+
+@torch.no_grad()
+def _largest(network: nn.Module) -> float:
+    """Magnitude of a weight; not a number where any weight is none."""
+    return torch.stack([parameter.abs().max().float() for parameter in network.parameters()]).max().item()
 
 
 class _Places:

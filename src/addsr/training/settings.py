@@ -7,8 +7,8 @@ from addsr.errors import TrainingError
 
 
 def ranged(name: str, value: float, low: float | None, high: float | None) -> None:
-    """Raises TrainingError unless low <= value <= high, where None is no limit."""
-    if math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
+    """Raises TrainingError unless low <= value <= high, where None is no limit but infinity."""
+    if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
         limits = f"at least {low}" if high is None else f"{low} to {high}"
         raise TrainingError(f"{name} is {value}; it must be {limits}")
 

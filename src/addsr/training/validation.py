@@ -1,6 +1,7 @@
 """Measures on photos that are held out of training, for choosing checkpoints."""
 
 import json
+import math
 from copy import copy
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from addsr.training.ema import EMA
 
 SHOWN = 5  # pairs on the sample sheet
 PART = 4  # pictures restored at once
+LEAST_ERROR = 1e-10  # squared; a white picture that is restored as it was has none
 
 
 class HeldOut:
@@ -53,14 +55,15 @@ class HeldOut:
         self._measures = out / "held.jsonl"
 
     @torch.no_grad()
-    def __call__(self, images: int, averages: dict[str, EMA]) -> None:
-        """Measure the averaged networks after `images` images."""
+    def __call__(self, images: int, averages: dict[str, EMA]) -> dict[str, float]:
+        """Measures of the averaged networks after `images` images; nothing is written where they are not finite."""
         row: dict[str, float] = {"images": images}
         restorer = self._averaged(averages)
         sheet = [self.lr]
         for steps in self.steps:
             restored = torch.cat([self._restore(restorer, lr, steps) for lr in self.lr.split(PART)])
-            row[f"psnr_{steps}"] = -10 * (restored - self.hr).square().mean((1, 2, 3)).log10().mean().item()
+            errors = (restored - self.hr).square().mean((1, 2, 3)).clamp(min=LEAST_ERROR)
+            row[f"psnr_{steps}"] = -10 * errors.log10().mean().item()
             if self.lpips is not None:
                 device = self.lpips.get_buffer("mean").device
                 distances = [
@@ -69,11 +72,14 @@ class HeldOut:
                 ]
                 row[f"lpips_{steps}"] = torch.cat(distances).mean().item()
             sheet.append(restored)
+        if not all(map(math.isfinite, row.values())):
+            return row
         rows = [np.concatenate([to_uint8(x[i]) for x in [*sheet, self.hr]], 1) for i in range(min(SHOWN, len(self.hr)))]
         (self.out / "samples").mkdir(exist_ok=True)
         Image.fromarray(np.concatenate(rows)).save(self.out / "samples" / f"{images:09d}.png")
         with self._measures.open("a") as file:
             file.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
+        return row
 
     def has(self, images: int) -> bool:
         """Whether the checkpoint after so many images was measured; a run may have been killed before."""
