@@ -66,7 +66,7 @@ def test_unknown_case_is_refused():
         fixed_case(torch.rand(3, 64, 96), "fog", np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("mean", [3.0, 31.0, 33.0, 200.0])
+@pytest.mark.parametrize("mean", [3.0, 7.0, 9.0, 31.0, 33.0, 200.0])
 def test_poisson_numbers_have_poissons_moments(mean):
     numbers = poisson(np.full(400_000, mean, np.float32), np.random.default_rng(0)).astype(np.float64)
     assert np.array_equal(numbers, np.rint(numbers))

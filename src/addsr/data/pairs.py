@@ -86,7 +86,7 @@ class RealPairs:
         couples: positions in `hr` and in `lr` of each pair.
 
     Raises:
-        DataError: where a folder is missing, an HR picture has no partner (LR without one is passed over), or the sizes do not fit.
+        DataError: where a folder is missing, HR has no partner (LR without one is passed over), or the sizes do not fit.
     """
 
     def __init__(self, folder: Path, smallest: int = SCALE, memory: int = 2000) -> None:
