@@ -402,7 +402,7 @@ def damage_betas(folder):
 
 def damage_tag_list(folder):
     (folder.parent / "ram_tag_list.txt").write_text("cat\n")
-    return "1 tags and 4 thresholds for a tagger of 4 tags"
+    return "ram_tag_list.txt: 1 tags and 4 thresholds for a tagger of 4 tags"
 
 
 def damage_lfs_pointer(folder):

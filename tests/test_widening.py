@@ -10,6 +10,7 @@ from torch import nn
 
 import addsr
 from addsr.evaluation.plan import Planner
+from addsr.evaluation.profile import profile
 from addsr.image.read import read_pil
 from addsr.loading import load_tagger
 from addsr.options import RestoreOptions
@@ -23,6 +24,7 @@ def without_half(monkeypatch):
     """A CPU with AVX2, such as most laptops have."""
     monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(devices, "has_native_bf16", lambda device: False)
+    monkeypatch.setattr(devices, "has_native_fp16", lambda: False)
 
 
 def photo(height=24, width=20):
@@ -65,13 +67,22 @@ def test_a_release_takes_half_of_the_memory_and_computes_in_float32(precision, w
     assert load_tagger(folder, "cpu", precision).tags(torch.rand(3, 30, 40)) is not None
 
 
+def test_a_release_is_profiled_as_it_is_computed(without_half, tmp_path):
+    folder = write_published(tmp_path)
+    full, half = (profile(str(folder), 128, 1, timed=True, precision=precision) for precision in ("fp32", "bf16"))
+    assert half.weight_bytes == full.weight_bytes / 2
+    assert [stage.peak_bytes for stage in half.stages.values()] == [stage.peak_bytes for stage in full.stages.values()]
+    assert half.seconds is not None
+
+
 def test_only_x86_and_only_what_its_cpu_does_not_compute(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
     for native in (False, True):
         monkeypatch.setattr(devices, "has_native_bf16", lambda device, native=native: native)
         assert devices.only_emulates(torch.bfloat16, cpu) is not native
-        assert devices.only_emulates(torch.float16, cpu)
+        monkeypatch.setattr(devices, "has_native_fp16", lambda native=native: native)
+        assert devices.only_emulates(torch.float16, cpu) is not native
         assert not devices.only_emulates(torch.float32, cpu)
         assert not devices.only_emulates(torch.bfloat16, torch.device("cuda"))
     monkeypatch.setattr(devices.platform, "machine", lambda: "arm64")

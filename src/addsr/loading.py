@@ -242,8 +242,8 @@ def load(
     Args:
         name: a bundled model; a folder, ours or as AddSR and SeeSR publish theirs; or a hub id in the local cache.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        precision: `auto`, `fp32`, `bf16` or `fp16`; auto takes bf16 only where the hardware computes it. On a CPU that
-            does not compute what is asked for, weights are kept in it, at half of the memory, and computed with in float32.
+        precision: `auto`, `fp32`, `bf16` or `fp16`; auto takes bf16 only where the hardware computes it. On an x86 CPU
+            that does not compute what is asked for, weights are kept in it, at half of the memory, and float32 computes.
         beside: where the parts of a published model lie that are not in its folder.
         offload: keep on the device only the networks in use.
         compile: fuse the U-Net and ControlNet by torch.compile: minutes at the start, faster afterwards.

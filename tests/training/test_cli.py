@@ -95,6 +95,10 @@ def test_the_start_of_a_run_is_kept_as_the_faithful_weights(preset, folder, tmp_
     assert run("train", "--out", tmp_path / "run0", "--init", other, *resumed).exit_code == 0
     kept = load_file(tmp_path / "run0" / "model" / "vae" / "diffusion_pytorch_model.faithful.safetensors")
     assert all(torch.equal(value, first[key]) for key, value in kept.items())
+    (tmp_path / "first").rename(tmp_path / "moved")
+    again = run("train", "--out", tmp_path / "run0", "--init", tmp_path / "moved", *resumed)
+    assert again.exit_code == 0, again.output
+    assert f"is gone: the faithful weights are those of {tmp_path / 'moved'}" in again.output
     up = addsr.load(tmp_path / "run2" / "model")
     assert up(Image.open(folder / "0.png"), fidelity=0.5).size[0] > 0
     preset.write_text('faithful = "compact"\n' + TINY)

@@ -177,7 +177,10 @@ def test_linked_folders_are_entered_once(folder, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "links" / name).symlink_to(folder)
     (folder / "up").symlink_to(tmp_path / "links")
+    (tmp_path / "links" / "out").symlink_to(tmp_path)
     assert Photos([tmp_path / "links"]).names == [str(tmp_path / "links" / "a" / f"{i}.png") for i in range(4)]
+    with pytest.raises(DataError, match="no photo in"):
+        Photos([tmp_path / "links"], without=[folder])
 
 
 def test_what_our_commands_wrote_beside_photos_is_no_photo(folder):

@@ -252,7 +252,8 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
             raise ModelError(f"{named}: {reason}, so it is not the base of {folder}")
         return named
     names = ("sd-turbo",) if turbo else ("sd2-base", "sd2.1-base")
-    neighbours = sorted(_folders(folder.absolute().parent), key=lambda path: (_rank(path.name), path.name))
+    around = [path for path in _folders(folder.absolute().parent) if path != folder.absolute()]
+    neighbours = sorted(around, key=lambda path: (_rank(path.name), path.name))
     places = [*([] if turbo else [folder]), *neighbours]
     misfits = []
     for place in (*places, *cached_folders(names, read_catalogue(beside.catalogue))):
@@ -261,7 +262,7 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
             if place in neighbours and turbo != _is_turbo(place.name):
                 if turbo:
                     continue
-                reason = "its name is SD-Turbo's (--kind seesr-turbo takes that)"
+                reason = reason or "its name is SD-Turbo's (--kind seesr-turbo takes that)"
             if not reason:
                 return place
             misfits.append(f"; {place} is none, as {reason}")

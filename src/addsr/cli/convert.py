@@ -20,8 +20,11 @@ from addsr.cli.model_options import (
 
 def convert(
     source: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="unet/ and controlnet/, or, with --lora, Stable Diffusion's folder."),
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Folder, or cached hub id, with unet/ and controlnet/, or, with --lora, Stable Diffusion's folder.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder to make.")],
     kind: KindOption = None,
@@ -45,7 +48,7 @@ def convert(
         from addsr.loading import find_model
 
         parts = beside(kind, base, ram, dape, catalogue, lora)
-        files = locate(find_model(source, parts), parts, source.name)
+        files = locate(find_model(source, parts), parts, source)
         try:
             written = convert_model(files, out, precision)
         except ModelError as error:

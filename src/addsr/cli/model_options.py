@@ -17,7 +17,7 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         help="auto, fp32, bf16 or fp16. auto: bf16 where the hardware has it, else fp16 on CUDA, else fp32. "
-        "On a CPU without it, half precision saves memory alone.",
+        "On an x86 CPU without it, half precision saves memory alone.",
     ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: all.")]

@@ -118,6 +118,16 @@ def train(
         given: dict[str, Any] = {name: value for name, value in words.items() if value is not None}
         given["sources"] = {name: _texts(value) for name, value in paths.items() if value}
         config = merged(config, given)
+        before = config.get("faithful")
+        if (
+            kept is not None
+            and init is not None
+            and before
+            and Path(before).is_absolute()
+            and not Path(before).is_dir()
+        ):
+            _say(f"{before} is gone: the faithful weights are those of {init}")
+            config = merged(config, {"faithful": init})
         for change in changes or []:
             config = merged(config, table_assignment(change))
         loop = {"seed": seed, "max_minutes": max_minutes}

@@ -113,8 +113,9 @@ class Photos:
         try:
             pixels = _decoded(opened(self._places[index].read()), self.names[index])
         except _UNREADABLE as error:
-            damaged = DamagedPhotoError(f"{self.names[index]}: damaged ({error})")
-            damaged.name = self.names[index]
+            name = self.names[index]
+            damaged = DamagedPhotoError(f"{name}: damaged ({str(error).removeprefix(f'{name}: ')})")
+            damaged.name = name
             raise damaged from error
         self._decoded[index] = pixels
         self._room -= pixels.nbytes
@@ -152,17 +153,18 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") and part not in (".", "..") for part in path.parts)
 
 
-def _files(source: Path) -> Iterator[Path]:
-    """All files below a folder, in linked folders too, but each folder once. What is hidden, and what our own commands wrote
-    there beside photos, is passed over.
+def _files(source: Path, without: set[str]) -> Iterator[Path]:
+    """All files below a folder, in linked folders too, but each folder once. What is hidden, what our own commands wrote
+    there beside photos, the folders `without` (real paths) and links to folders above are passed over.
     """
-    seen: set[tuple[int, int]] = set()
+    seen: set[str] = set()
+    root = os.path.realpath(source)
     for folder, names, files in os.walk(source, followlinks=True):
-        here, status = Path(folder), Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:  # by a link, perhaps to a folder above
+        here, real = Path(folder), os.path.realpath(folder)
+        if real in seen | without or (real != root and Path(root).is_relative_to(real)):
             names.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(real)
         names[:] = sorted(name for name in names if not _hidden(Path(name)) and not _is_written_by_us(here / name))
         yield from (here / name for name in files if not _hidden(Path(name)) and (here / name).is_file())
 
@@ -182,10 +184,7 @@ def _find(
     places: dict[str, Place] = {}
     for source in sources:
         if source.is_dir():
-            files = list(_files(source))
-            for folder in without:
-                files = [path for path in files if not path.absolute().is_relative_to(folder.absolute())]
-            for path in files:
+            for path in _files(source, {os.path.realpath(folder) for folder in without}):
                 try:
                     places |= _in_shard(path) if path.suffix.lower() == ".tar" else {str(path): Place(path)}
                 except DataError:

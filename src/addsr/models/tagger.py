@@ -184,6 +184,7 @@ class Tagger(ModelMixin, ConfigMixin):
                 warnings.warn(
                     f"{folder}: no {THRESHOLD_FILE} beside {TAG_FILE}, so every tag is on from 0.68", stacklevel=2
                 )
+            read = folder / TAG_FILE
             self.set_tags(names, thresholds)
         except (ModelError, OSError, ValueError) as error:
             raise ModelError(f"{read}: {error}") from error

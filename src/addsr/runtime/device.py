@@ -47,10 +47,16 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def only_emulates(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether half precision takes several times as long as float32: on x86, all but bfloat16 on CPUs that have it."""
+    """Whether half precision takes several times as long as float32: on x86 CPUs that have no instructions for it."""
     if device.type != "cpu" or dtype == torch.float32 or platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    return dtype == torch.float16 or not has_native_bf16(device)
+    return not (has_native_fp16() if dtype == torch.float16 else has_native_bf16(device))
+
+
+def has_native_fp16() -> bool:
+    """Whether a CPU computes float16 by AVX-512 or AMX, and PyTorch with it."""
+    probe = getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", bool)
+    return bool(probe())
 
 
 def fused_attention_is_fastest(device: torch.device, dtype: torch.dtype) -> bool:

@@ -21,7 +21,8 @@ class Widened(nn.Module):
 def compute_in_float32(network: nn.Module) -> None:
     """Keep the weights of large layers as they are, in half precision, and compute with them in float32; in place.
 
-    What is small is cast once and for all. Not to be cast again by `Module.to`, which would cast what is kept.
+    What is small is cast once and for all. For inference alone: `Module.to` would cast what is kept, and the state dict has
+    other keys.
     """
     for layer in list(network.modules()):
         large = layer.weight if isinstance(layer, LARGE) else None

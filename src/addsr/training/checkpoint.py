@@ -79,12 +79,17 @@ def save_checkpoint(
         last = latest_checkpoint(run)
         before = "there is none before it" if last is None else f"the last one is {last.name}"
         raise TrainingError(f"{target}: the checkpoint cannot be written ({first_line(error)}); {before}") from error
-    for old in sorted(_checkpoints(run), key=_images)[:-keep]:
-        _remove(old)
+    prune_checkpoints(run, keep)
     return target
 
 
-def _remove(checkpoint: Path) -> None:
+def prune_checkpoints(run: Path, keep: int) -> None:
+    """Delete all but the newest."""
+    for old in sorted(_checkpoints(run), key=_images)[:-keep]:
+        remove_checkpoint(old)
+
+
+def remove_checkpoint(checkpoint: Path) -> None:
     """Take its name at once, so that a half of it is never found; what cannot be removed goes with the next ones."""
     doomed = checkpoint.with_name(f".{checkpoint.name}.part")
     with suppress(OSError):

@@ -16,7 +16,13 @@ from torch.utils.data import DataLoader, Dataset
 from addsr.data.draws import Draws
 from addsr.errors import DataError, TrainingError
 from addsr.runtime.device import is_out_of_memory
-from addsr.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from addsr.training.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    remove_checkpoint,
+    save_checkpoint,
+)
 from addsr.training.ema import EMA
 from addsr.training.processes import Processes, make_accelerator
 from addsr.training.report import Reporter
@@ -88,7 +94,7 @@ class LoopSettings:
 
 
 class Measure(Protocol):
-    """Looks at the networks' averages before each checkpoint, as `addsr.training.validation.HeldOut` does."""
+    """Looks at the networks' averages after each checkpoint, as `addsr.training.validation.HeldOut` does."""
 
     def __call__(self, images: int, averages: dict[str, EMA]) -> dict[str, float]:
         """Measures by name; a checkpoint is kept only if they are finite."""
@@ -125,7 +131,7 @@ class Loop:
     Args:
         task, pairs, settings, out: what to train, on what, how, and where to.
         accelerator: of `make_accelerator`; the task's networks are moved to its device.
-        measure: called in the main process before each checkpoint with the images seen and the averages of the networks,
+        measure: called in the main process after each checkpoint with the images seen and the averages of the networks,
             and at a resume for what a killed run did not come to.
         quiet: no progress on stderr.
 
@@ -223,7 +229,7 @@ class Loop:
         counts: dict[str, int] = defaultdict(int)
         saved = self.images
         self.reporter.rewind(self.images)
-        if self.images and self.accelerator.is_main_process:
+        if self.images:
             self._measure()
         with self.reporter:
             for parts in self._iterations():
@@ -363,18 +369,27 @@ class Loop:
 
     def save(self) -> None:
         """A checkpoint, by the main process; of a ruined model none, so that the last good one stays."""
-        largest = {f"a weight of {name}": _largest(network) for name, network in self.task.networks.items()}
-        self._check(largest | (self._measure() if self.accelerator.is_main_process else {}))
-        if self.accelerator.is_main_process:
-            state = {"seconds": self.seconds}
-            networks, keep = self.task.networks, self.settings.keep
-            save_checkpoint(self.out, self.images, networks, self.averages, self.optimizers, state, keep)
+        networks, averages = self.task.networks, self.averages
+        held = {**networks, **{f"averaged {name}": average.module for name, average in averages.items()}}
+        self._check({f"a weight of {name}": _largest(network) for name, network in held.items()})
+        if self.accelerator.is_main_process:  # one more than are kept, until this one is measured
+            state, keep = {"seconds": self.seconds}, self.settings.keep + 1
+            save_checkpoint(self.out, self.images, networks, averages, self.optimizers, state, keep)
+        self._measure()
         self.accelerator.wait_for_everyone()
 
-    def _measure(self) -> dict[str, float]:
-        if self.measure is None or self.measure.has(self.images):
-            return {}
-        return self.measure(self.images, self.averages)
+    def _measure(self) -> None:
+        """Measure the newest checkpoint, unless it was; one of a ruined model goes."""
+        measures = {}
+        if self.accelerator.is_main_process:
+            if self.measure is not None and not self.measure.has(self.images):
+                measures = self.measure(self.images, self.averages)
+            newest = latest_checkpoint(self.out)
+            if all(map(math.isfinite, measures.values())):
+                prune_checkpoints(self.out, self.settings.keep)
+            elif newest is not None:
+                remove_checkpoint(newest)
+        self._check(measures)
 
 
 @torch.no_grad()
