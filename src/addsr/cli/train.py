@@ -118,14 +118,7 @@ def train(
         given: dict[str, Any] = {name: value for name, value in words.items() if value is not None}
         given["sources"] = {name: _texts(value) for name, value in paths.items() if value}
         config = merged(config, given)
-        before = config.get("faithful")
-        if (
-            kept is not None
-            and init is not None
-            and before
-            and Path(before).is_absolute()
-            and not Path(before).is_dir()
-        ):
+        if kept is not None and init is not None and _is_gone(before := config.get("faithful")):
             _say(f"{before} is gone: the faithful weights are those of {init}")
             config = merged(config, {"faithful": init})
         for change in changes or []:
@@ -159,6 +152,11 @@ def _with_faithful_named(config: dict[str, Any]) -> dict[str, Any]:
     """Faithful weights that are those of `init` by name: another --init at a resume is not what the run started from."""
     start = config.get("init")
     return config | {"faithful": start} if config.get("faithful") == "init" and start is not None else config
+
+
+def _is_gone(source: str | None) -> bool:
+    """A folder that is no longer there; a bundled name or hub id cannot go."""
+    return source is not None and Path(source).is_absolute() and not Path(source).is_dir()
 
 
 def _say(line: str) -> None:
