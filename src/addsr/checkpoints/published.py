@@ -254,15 +254,15 @@ def _base(folder: Path, beside: Beside, turbo: bool) -> Path:
     names = ("sd-turbo",) if turbo else ("sd2-base", "sd2.1-base")
     around = [path for path in _folders(folder.absolute().parent) if path != folder.absolute()]
     neighbours = sorted(around, key=lambda path: (_rank(path.name), path.name))
+    if turbo:
+        neighbours = [path for path in neighbours if _is_turbo(path.name)]
     places = [*([] if turbo else [folder]), *neighbours]
     misfits = []
     for place in (*places, *cached_folders(names, read_catalogue(beside.catalogue))):
         if all(_is_folder(place / part) for part in wanted) and not _is_readably_own(place):
             reason = _misfit(place, folder, networks)
-            if place in neighbours and turbo != _is_turbo(place.name):
-                if turbo:
-                    continue
-                reason = reason or "its name is SD-Turbo's (--kind seesr-turbo takes that)"
+            if not reason and not turbo and place in neighbours and _is_turbo(place.name):
+                reason = "its name is SD-Turbo's (--kind seesr-turbo takes that)"
             if not reason:
                 return place
             misfits.append(f"; {place} is none, as {reason}")
