@@ -5,8 +5,9 @@ habits of other periods and directions: how far the mean of their power spectra 
 
 CASES and HR as for `quality.py`. Prints for each model and case the means over the photos of the roots of
 `grid_distance` of `addsr.losses.grid` and of `seam_distance`, in per cent of the detail's and the steps' strength; then the
-distance of the mean `power_shares` of `addsr.losses.spectrum` from HR's, in per cent of its largest; and what photos of
-other contents are from one another (the spectrum: every second from the others), which is chance alone.
+distance of the mean `power_shares` of `addsr.losses.spectrum` from HR's, in per cent of its largest; then how woven
+they are, the mean `weave` of `addsr.losses.weave` in per cent. At last what photos of other contents are from one another
+(the spectrum: every second from the others), which is chance alone, and how woven HR is.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from addsr.image.uint8 import from_uint8
 from addsr.losses.grid import grid_distance
 from addsr.losses.normalized_luminance import luminance
 from addsr.losses.spectrum import mean_over_frequencies, power_shares
+from addsr.losses.weave import weave
 
 
 def tensor(picture: Image.Image) -> torch.Tensor:
@@ -60,6 +62,11 @@ def spectrum_percent(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor
     return f"{100 * (1 - alike.mean().item()):.1f}"
 
 
+def woven_percent(pictures: Sequence[torch.Tensor]) -> str:
+    """Of all pictures, each as much as any other."""
+    return f"{100 * np.mean([weave(picture).mean().item() for picture in pictures]):.1f}"
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,8 +88,10 @@ def main() -> None:
         cell, cells = upscaler.restorer.vae_scale_factor, [str(model)]
         for case in cases:
             results = [tensor(upscaler(case / name, steps=arguments.steps)) for name in names]
-            cells.append(f"{case.name} {percent(results, hr, cell)} / {spectrum_percent(results, hr)}")
-        chance = f"{percent(hr[1:], hr[:-1], cell)} / {spectrum_percent(hr[::2], hr[1::2])}"
+            measures = percent(results, hr, cell), spectrum_percent(results, hr), woven_percent(results)
+            cells.append(f"{case.name} {' / '.join(measures)}")
+        measures = percent(hr[1:], hr[:-1], cell), spectrum_percent(hr[::2], hr[1::2]), woven_percent(hr)
+        chance = " / ".join(measures)
         print(f"| {' | '.join(cells)} | chance {chance} |", flush=True)
 
 

@@ -25,6 +25,7 @@ from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
 from addsr.losses.spectrum import mean_over_frequencies, power_shares, spectral_distance
+from addsr.losses.weave import excess_of_weave
 
 
 def test_hinge_losses():
@@ -343,7 +344,28 @@ def test_more_steps_than_hr_has_count_in_each_colour_and_fewer_do_not(two):
         assert (excess_of_steps(spoiled, hr, 4) > 0.01).all()
 
 
-DISTANCES = (partial(grid_distance, cell=4), partial(excess_of_steps, cell=4), spectral_distance)
+def test_strokes_of_both_axes_are_told_where_they_cross_and_hr_has_none(two):
+    hr, other = two
+    detail = other - 0.5
+    rows, columns = (0.5 + sum(detail.roll(shift, axis) for shift in range(4)) / 2 for axis in (3, 2))
+    crossed = rows + columns - 0.5
+    beside = torch.cat([rows[..., :64], columns[..., 64:]], 3)  # as many of each
+    slanted = 0.5 + sum(detail.roll((shift, shift), (2, 3)) for shift in range(4)) / 2
+    coloured = other + (crossed - 0.5).mean(1, keepdim=True) * torch.tensor([0.4, 0.0, -1.0])[:, None, None]
+    assert excess_of_weave(crossed, crossed).max() == 0
+    chance = excess_of_weave(other, hr)
+    assert (chance < 0.03).all()
+    for fine in (beside, slanted):  # the first has some windows with both
+        assert (excess_of_weave(fine, hr) < 3 * chance).all()
+    for woven in (crossed, 0.5 + 0.3 * (crossed - 0.5)):
+        assert (excess_of_weave(woven, hr) > 10 * chance).all()
+    assert (excess_of_weave(coloured, hr) > 2 * chance).all()  # in two of three colours
+    elsewhere = torch.cat([crossed[..., 64:], hr[..., :64]], 3), torch.cat([hr[..., :64], crossed[..., 64:]], 3)
+    assert (excess_of_weave(*elsewhere) > 5 * chance).all()
+    torch.testing.assert_close(excess_of_weave(crossed.mT, hr.mT), excess_of_weave(crossed, hr))
+
+
+DISTANCES = (partial(grid_distance, cell=4), partial(excess_of_steps, cell=4), spectral_distance, excess_of_weave)
 
 
 def test_grid_and_spectrum_are_measured_in_float32_and_flat_pictures_have_gradients():

@@ -36,13 +36,20 @@ def spectral_distance(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Te
 
 def power_shares(pictures: torch.Tensor) -> torch.Tensor:
     """(N, C, WINDOW, WINDOW / 2 + 1) of (N, C, H, W): power by frequency, a mean over all windows, in units of its mean."""
+    power = local_power(pictures).mean((2, 3))
+    return power / (mean_over_frequencies(power)[..., None, None] + FEW)
+
+
+def local_power(pictures: torch.Tensor) -> torch.Tensor:
+    """(N, C, h, w, WINDOW, WINDOW / 2 + 1) of (N, C, H, W): power by frequency of each window of the locally normalized
+    channels; its mean over frequencies is about 1 where contrast is high.
+    """
     hann = torch.hann_window(WINDOW, device=pictures.device)
     taper = hann * hann[:, None]
     centred, variance = local_contrast(pictures)
     detail = centred / ((variance + 1e-6).sqrt() + VISIBLE)
     windows = detail.unfold(2, WINDOW, WINDOW // 2).unfold(3, WINDOW, WINDOW // 2) * taper
-    power = torch.fft.rfft2(windows).abs().square().mean((2, 3)) / taper.square().sum()
-    return power / (mean_over_frequencies(power)[..., None, None] + FEW)
+    return torch.fft.rfft2(windows).abs().square() / taper.square().sum()
 
 
 def mean_over_frequencies(spectra: torch.Tensor) -> torch.Tensor:

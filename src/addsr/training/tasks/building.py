@@ -27,10 +27,8 @@ from addsr.training.tasks.d3sr import D3SRSettings, D3SRTask
 from addsr.training.tasks.student import StudentSettings, StudentTask
 from addsr.training.tasks.teacher import TeacherSettings, TeacherTask
 
-_NO_TEACHER = (
-    "task.distillation needs a teacher: give --teacher a model or run trained on all timesteps, "
-    "such as addsr train compact-teacher leaves"
-)
+_GIVE_TEACHER = "give --teacher a model or run trained on all timesteps, such as addsr train compact-teacher leaves"
+_NO_TEACHER = f"task.distillation needs a teacher: {_GIVE_TEACHER}"
 MAP_CROPS = 16  # whose latents say how one autoencoder's become another's
 TaskSettings = StudentSettings | TeacherSettings | D3SRSettings
 SETTINGS: dict[str, type[TaskSettings]] = {"student": StudentSettings, "teacher": TeacherSettings, "d3sr": D3SRSettings}
@@ -178,6 +176,8 @@ def _teacher(config: dict[str, Any], student: Networks, *, resumed: bool) -> Net
     if (source := config.get("teacher")) is None:
         raise TrainingError(_NO_TEACHER)
     teacher = networks_from(source)
+    if isinstance(teacher.restorer.sampler, AddSRSampler):  # asked at any other timestep it would answer noise
+        raise TrainingError(f"{source}: the teacher knows AddSR's four timesteps only; {_GIVE_TEACHER}")
     if not resumed and not same_autoencoder(student.restorer.vae, teacher.restorer.vae):
         raise TrainingError(
             f"{source}: the teacher's autoencoder is not the student's, so their latents differ; "

@@ -23,6 +23,7 @@ from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced, shifted_lpips
 from addsr.losses.scene_statistics import scene_statistics_distance
 from addsr.losses.spectrum import spectral_distance
+from addsr.losses.weave import excess_of_weave
 from addsr.training.adversary import Adversary
 from addsr.training.context import TextEncoder, context_of
 from addsr.training.settings import one_of, ranged
@@ -45,6 +46,7 @@ class StudentSettings:
         grid: weight of the unevenness of detail over the decoder's cells; see `addsr.losses.grid`.
         seams: weight of steps between pixels in excess of HR's, at each place of a cell: `excess_of_steps`, see there.
         spectrum: weight of the distance between the detail's power spectrum and HR's; see `addsr.losses.spectrum`.
+        weave: weight of canvas beyond HR's, strokes of both axes over one another; see `addsr.losses.weave`.
         doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of
             later ones; 0 asks for all of HR's. Less doubt later lets each step add detail.
         detail_by_step: factors of `detail` and `statistics` at 999, 749, 499 and 249: rising ones leave the first step close
@@ -85,6 +87,7 @@ class StudentSettings:
     grid: float = 0.0
     seams: float = 0.0
     spectrum: float = 0.0
+    weave: float = 0.0
     doubt: float = 1 / 3
     doubt_later: float = 1 / 3
     detail_by_step: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
@@ -214,15 +217,16 @@ class StudentTask:
         if settings.statistics:
             named["statistics"] = scene_statistics_distance(rollout.pictures, rollout.hr)
             total = total + settings.statistics * detailed * named["statistics"]
-        if settings.grid:
-            named["grid"] = grid_distance(rollout.pictures, rollout.hr, self.student.vae_scale_factor)
-            total = total + settings.grid * named["grid"]
-        if settings.seams:
-            named["seams"] = excess_of_steps(rollout.pictures, rollout.hr, self.student.vae_scale_factor)
-            total = total + settings.seams * named["seams"]
-        if settings.spectrum:
-            named["spectrum"] = spectral_distance(rollout.pictures, rollout.hr)
-            total = total + settings.spectrum * named["spectrum"]
+        cell = self.student.vae_scale_factor
+        for name, weight, distance in (
+            ("grid", settings.grid, partial(grid_distance, cell=cell)),
+            ("seams", settings.seams, partial(excess_of_steps, cell=cell)),
+            ("spectrum", settings.spectrum, spectral_distance),
+            ("weave", settings.weave, excess_of_weave),
+        ):
+            if weight:
+                named[name] = distance(rollout.pictures, rollout.hr)
+                total = total + weight * named[name]
         losses = {"total": balanced(total, settings.balance).mean()}
         losses |= {name: values[first].mean() for name, values in named.items()}
         if not first.all():
