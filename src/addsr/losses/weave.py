@@ -3,23 +3,25 @@
 Where a generator knows little, it draws strokes of both axes over one another. A photo has as many of each, but at places
 of their own: a wall's edge here, a horizon there; a mean power spectrum (`addsr.losses.spectrum`) takes the one for the
 other. So this looks window by window. What is asked for is not smoothness: a place whose structure has a direction, or
-none, is no weave.
+none, is no weave. At smaller sizes of the picture too: what noise leaves is woven of rectangles as large as 64 pixels.
 """
 
 import math
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 
 from addsr.losses.spectrum import WINDOW, local_power
 
 EDGES = (1 / 16, 5 / 32, 9 / 32, 7 / 16)  # cycles a pixel, of three bands of frequencies
+SCALES = (1, 2, 4)  # the picture is looked at, at these parts of its size: periods of 2 to 64 pixels
 UNSEEN = 0.01  # power, in units of a place's whole contrast, that counts for nothing beside it
 
 
 def excess_of_weave(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """By how much more the pictures are woven than HR: the mean excess of `weave` over places, colours and bands. Place by
-    place, as HR's own canvas, bricks say, is no leave for any elsewhere. Independent noise has 0.02 by chance.
+    """By how much more the pictures are woven than HR: the mean excess of `weave` over places, colours, bands and scales.
+    Place by place, as HR's own canvas, bricks say, is no leave for any elsewhere. Independent noise has 0.02 by chance.
 
     Args:
         pictures, targets: (N, 3, H, W) in about [0, 1], sides of at least 32 pixels; targets are HR.
@@ -31,15 +33,21 @@ def excess_of_weave(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tens
         ours = weave(pictures.float())
         with torch.no_grad():
             theirs = weave(targets.float())
-        return (ours - theirs).relu().flatten(1).mean(1)
+        excesses = [(a - b).relu().flatten(1).mean(1) for a, b in zip(ours, theirs, strict=True)]
+        return torch.stack(excesses).mean(0)
 
 
-def weave(pictures: torch.Tensor) -> torch.Tensor:
-    """(N, C, h, w, bands) of (N, C, H, W): of each window of 32² (a - d) / (a + d), where the weaker axis's power a exceeds
-    the diagonals' d, else 0.
+def weave(pictures: torch.Tensor) -> list[torch.Tensor]:
+    """(N, C, h, w, bands) of (N, C, H, W), of each scale that has a window: of each window of 32² (a - d) / (a + d) where
+    the weaker axis's power a exceeds the diagonals' d, else 0.
     """
-    powers = local_power(pictures).flatten(-2) @ _sectors().to(pictures.device)
-    across, down, diagonal = powers.unflatten(-1, (3, len(EDGES) - 1)).unbind(-2)
+    sectors = _sectors().to(pictures.device)
+    scales = [scale for scale in SCALES if min(pictures.shape[-2:]) >= WINDOW * scale]
+    return [_weave(F.avg_pool2d(pictures, scale), sectors) for scale in scales]
+
+
+def _weave(pictures: torch.Tensor, sectors: torch.Tensor) -> torch.Tensor:
+    across, down, diagonal = (local_power(pictures).flatten(-2) @ sectors).unflatten(-1, (3, -1)).unbind(-2)
     weaker = torch.minimum(across, down)
     return (weaker - diagonal).relu() / (weaker + diagonal + UNSEEN)
 
