@@ -54,6 +54,11 @@ def local_power(pictures: torch.Tensor) -> torch.Tensor:
 
 def mean_over_frequencies(spectra: torch.Tensor) -> torch.Tensor:
     """(...) of (..., WINDOW, WINDOW / 2 + 1): of the whole spectrum, of which `rfft2` leaves out the mirrored half."""
-    twice = torch.full((spectra.shape[-1],), 2 / WINDOW, device=spectra.device)
-    twice[0] = twice[-1] = 1 / WINDOW
-    return (spectra * twice).sum(-1).mean(-1)
+    return (spectra * column_weights().to(spectra.device)).sum(-1).mean(-1)
+
+
+def column_weights() -> torch.Tensor:
+    """(WINDOW / 2 + 1,) that sums to 1: the part of the whole spectrum that each column of the half stands for."""
+    weights = torch.full((WINDOW // 2 + 1,), 2 / WINDOW)
+    weights[0] = weights[-1] = 1 / WINDOW
+    return weights

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 
-from addsr.losses.spectrum import WINDOW, local_power
+from addsr.losses.spectrum import WINDOW, column_weights, local_power
 
 EDGES = (1 / 16, 5 / 32, 9 / 32, 7 / 16)  # cycles a pixel, of three bands of frequencies
 SCALES = (1, 2, 4)  # the picture is looked at, at these parts of its size: periods of 2 to 64 pixels
@@ -58,10 +58,10 @@ def _sectors() -> torch.Tensor:
     """
     down, across = torch.fft.fftfreq(WINDOW)[:, None], torch.fft.rfftfreq(WINDOW)
     radius, angle = torch.hypot(down, across), torch.atan2(down.abs(), across.expand(WINDOW, -1))
-    twice = torch.full_like(radius, 2.0)
-    twice[:, 0] = twice[:, -1] = 1.0
     sectors = (angle < math.pi / 8, angle > 3 * math.pi / 8, (angle - math.pi / 4).abs() <= math.pi / 8)
     masks = [
-        twice * sector * ((radius >= low) & (radius < high)) for sector in sectors for low, high in pairwise(EDGES)
+        column_weights() * sector * ((radius >= low) & (radius < high))
+        for sector in sectors
+        for low, high in pairwise(EDGES)
     ]
     return torch.stack([mask.flatten() / mask.sum() for mask in masks], 1)
