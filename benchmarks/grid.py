@@ -6,7 +6,8 @@ habits of other periods and directions: how far the mean of their power spectra 
 CASES and HR as for `quality.py`. Prints for each model and case the means over the photos of the roots of
 `grid_distance` of `addsr.losses.grid` and of `seam_distance`, in per cent of the detail's and the steps' strength; then the
 distance of the mean `power_shares` of `addsr.losses.spectrum` from HR's, in per cent of its largest; then how woven they
-are, the mean `weave` of `addsr.losses.weave` in per cent, at full size, a half and a quarter. At last what photos of other
+are along the axes, and along the diagonals, the mean `weave` of `addsr.losses.weave` in per cent, at full size, a half and a
+quarter. At last what photos of other
 contents are from one another (the spectrum: every second from the others), which is chance alone, and how woven HR is.
 """
 
@@ -63,9 +64,9 @@ def spectrum_percent(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor
 
 
 def woven_percent(pictures: Sequence[torch.Tensor]) -> str:
-    """Of all pictures, each as much as any other, by scale."""
-    values = np.mean([[woven.mean().item() for woven in weave(picture)] for picture in pictures], 0)
-    return ", ".join(f"{100 * value:.1f}" for value in values)
+    """Of all pictures, each as much as any other, by scale: along the axes, then along the diagonals."""
+    values = np.mean([[woven.mean((0, 1, 2, 3, 5)).tolist() for woven in weave(picture)] for picture in pictures], 0)
+    return " / ".join(", ".join(f"{100 * value:.1f}" for value in way) for way in values.T)
 
 
 def main() -> None:

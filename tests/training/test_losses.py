@@ -350,18 +350,20 @@ def test_strokes_of_both_axes_are_told_where_they_cross_and_hr_has_none(two):
     rows, columns = (0.5 + sum(detail.roll(shift, axis) for shift in range(4)) / 2 for axis in (3, 2))
     crossed = rows + columns - 0.5
     beside = torch.cat([rows[..., :64], columns[..., 64:]], 3)  # as many of each
-    slanted = 0.5 + sum(detail.roll((shift, shift), (2, 3)) for shift in range(4)) / 2
+    slanted, leaning = (
+        0.5 + sum(detail.roll((shift, sign * shift), (2, 3)) for shift in range(4)) / 2 for sign in (1, -1)
+    )
     coloured = 0.5 + (crossed - 0.5).mean(1, keepdim=True) * torch.tensor([0.38, 0.0, -1.0])[:, None, None]
     large = crossed[..., :32, :32].repeat_interleave(4, 2).repeat_interleave(4, 3)
     assert excess_of_weave(crossed, crossed).max() == 0
     chance = excess_of_weave(other, hr)
-    assert (chance < 0.03).all()
+    assert (chance < 0.06).all()
     for fine in (beside, slanted):  # the first has some windows with both
-        assert (excess_of_weave(fine, hr) < 2 * chance).all()
-    for woven in (crossed, coloured, large, 0.5 + 0.3 * (crossed - 0.5)):
-        assert (excess_of_weave(woven, hr) > 2.5 * chance).all()
+        assert (excess_of_weave(fine, hr) < 1.2 * chance).all()
+    for woven in (crossed, slanted + leaning - 0.5, coloured, large, 0.5 + 0.3 * (crossed - 0.5)):
+        assert (excess_of_weave(woven, hr) > 1.6 * chance).all()
     elsewhere = torch.cat([crossed[..., 64:], hr[..., :64]], 3), torch.cat([hr[..., :64], crossed[..., 64:]], 3)
-    assert (excess_of_weave(*elsewhere) > 2 * chance).all()
+    assert (excess_of_weave(*elsewhere) > 1.4 * chance).all()
     torch.testing.assert_close(excess_of_weave(crossed.mT, hr.mT), excess_of_weave(crossed, hr))
 
 

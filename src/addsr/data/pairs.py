@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from addsr.data.degradation import CASES, SCALE, DegradationSettings, fixed_case, two_order
+from addsr.data.lettering import LetteringSettings, faces, lettered
 from addsr.data.mild import MildSettings, mild
 from addsr.data.photos import DamagedPhotoError, Photos
 from addsr.errors import DataError
@@ -32,9 +33,11 @@ class PairSettings:
             the others go through the two-order process.
         cases: which of the paper's four; each name as often as any other, so one that stands twice comes twice as often.
         real: share of the pairs taken from real LR/HR pairs, where there are some; all of them where there is nothing else.
+        letters: share of the photos' crops with letters and thin lines drawn onto them before they are degraded.
         memory: megabytes of decoded photos that each worker process keeps, shared out among photos and real pairs.
         degradation: the two-order process.
         mild_degradation: see `addsr.data.mild`.
+        lettering: see `addsr.data.lettering`.
     """
 
     crop: int = 160
@@ -46,9 +49,11 @@ class PairSettings:
     mild: float = 0.0
     cases: tuple[str, ...] = CASES
     real: float = 0.5
+    letters: float = 0.0
     memory: int = 2000
     degradation: DegradationSettings = field(default_factory=DegradationSettings)
     mild_degradation: MildSettings = field(default_factory=MildSettings)
+    lettering: LetteringSettings = field(default_factory=LetteringSettings)
 
     def __post_init__(self) -> None:
         if self.crop < 32 or self.crop % 32:
@@ -56,7 +61,7 @@ class PairSettings:
         for name, least in (("holdout", 2), ("redraws", 0), ("memory", 0)):
             if getattr(self, name) < least:
                 raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("fixed_cases", "mild", "real"):
+        for name in ("fixed_cases", "mild", "real", "letters"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"pairs.{name} is {getattr(self, name)}; it must be 0 to 1")
         if self.fixed_cases + self.mild > 1:
@@ -173,6 +178,7 @@ class Pairs(Dataset[dict[str, Any]]):
         self.photos, self.settings, self.seed, self.length, self.real = photos, settings, seed, length, real
         self.chosen = [] if photos is None else chosen(len(photos), settings.holdout, held_out)
         self.chosen_real = [] if real is None else chosen(len(real), settings.holdout, held_out)
+        self.fonts = faces(settings.lettering.fonts) if settings.letters else []
         self.real_share = 1.0 if photos is None else settings.real if real is not None else 0.0
 
     @property
@@ -193,6 +199,8 @@ class Pairs(Dataset[dict[str, Any]]):
             prompt = ""
         else:
             hr, index, damaged = self._crop(rng)
+            if self.settings.letters and rng.random() < self.settings.letters:
+                hr = lettered(hr, self.settings.lettering, self.fonts, rng)
             lr = self._degraded(hr, rng)
             assert self.photos is not None
             prompt = self.photos.caption(index)

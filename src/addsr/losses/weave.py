@@ -1,9 +1,10 @@
-"""Weave: places that vary across and down alike, and less along the diagonals, as canvas does.
+"""Weave: places that vary across and down alike, and less along the diagonals, as canvas does; or the other way about.
 
 Where a generator knows little, it draws strokes of both axes over one another. A photo has as many of each, but at places
 of their own: a wall's edge here, a horizon there; a mean power spectrum (`addsr.losses.spectrum`) takes the one for the
 other. So this looks window by window. What is asked for is not smoothness: a place whose structure has a direction, or
-none, is no weave. At smaller sizes of the picture too: what noise leaves is woven of rectangles as large as 64 pixels.
+none, is no weave. Both diagonals over one another are one as well, or a generator would turn its canvas by 45°. At smaller
+sizes of the picture too: what noise leaves is woven of rectangles as large as 64 pixels.
 """
 
 import math
@@ -20,8 +21,9 @@ UNSEEN = 0.01  # power, in units of a place's whole contrast, that counts for no
 
 
 def excess_of_weave(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """By how much more the pictures are woven than HR: the mean excess of `weave` over places, colours, bands and scales.
-    Place by place, as HR's own canvas, bricks say, is no leave for any elsewhere. Independent noise has 0.02 by chance.
+    """By how much more the pictures are woven than HR: the mean excess of `weave` over places, colours, bands and scales,
+    both ways together. Place by place, as HR's own canvas, bricks say, is no leave for any elsewhere. Independent noise has
+    0.04 by chance.
 
     Args:
         pictures, targets: (N, 3, H, W) in about [0, 1], sides of at least 32 pixels; targets are HR.
@@ -33,13 +35,13 @@ def excess_of_weave(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tens
         ours = weave(pictures.float())
         with torch.no_grad():
             theirs = weave(targets.float())
-        excesses = [(a - b).relu().flatten(1).mean(1) for a, b in zip(ours, theirs, strict=True)]
+        excesses = [(a - b).relu().sum(-2).flatten(1).mean(1) for a, b in zip(ours, theirs, strict=True)]
         return torch.stack(excesses).mean(0)
 
 
 def weave(pictures: torch.Tensor) -> list[torch.Tensor]:
-    """(N, C, h, w, bands) of (N, C, H, W), of each scale that has a window: of each window of 32² (a - d) / (a + d) where
-    the weaker axis's power a exceeds the diagonals' d, else 0.
+    """(N, C, h, w, 2, bands) of (N, C, H, W), of each scale that has a window: of each window of 32² (a - d) / (a + d) where
+    the weaker axis's power a exceeds the diagonals' mean d, else 0; then the same of the weaker diagonal and the axes.
     """
     sectors = _sectors().to(pictures.device)
     scales = [scale for scale in SCALES if min(pictures.shape[-2:]) >= WINDOW * scale]
@@ -47,18 +49,19 @@ def weave(pictures: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _weave(pictures: torch.Tensor, sectors: torch.Tensor) -> torch.Tensor:
-    across, down, diagonal = (local_power(pictures).flatten(-2) @ sectors).unflatten(-1, (3, -1)).unbind(-2)
-    weaker = torch.minimum(across, down)
-    return (weaker - diagonal).relu() / (weaker + diagonal + UNSEEN)
+    power = (local_power(pictures).flatten(-2) @ sectors).unflatten(-1, (2, 2, -1))  # axes and diagonals, two of each
+    weaker, between = power.amin(-2), power.mean(-2).flip(-2)
+    return (weaker - between).relu() / (weaker + between + UNSEEN)
 
 
 def _sectors() -> torch.Tensor:
-    """(WINDOW * (WINDOW / 2 + 1), 3 * bands) that takes half a spectrum, as `rfft2` gives it, to means over sectors of 45°:
-    around both axes, and around the diagonals.
+    """(WINDOW * (WINDOW / 2 + 1), 4 * bands) that takes half a spectrum, as `rfft2` gives it, to means over sectors of 45°:
+    around both axes, and around both diagonals.
     """
     down, across = torch.fft.fftfreq(WINDOW)[:, None], torch.fft.rfftfreq(WINDOW)
-    radius, angle = torch.hypot(down, across), torch.atan2(down.abs(), across.expand(WINDOW, -1))
-    sectors = (angle < math.pi / 8, angle > 3 * math.pi / 8, (angle - math.pi / 4).abs() <= math.pi / 8)
+    radius, angle = torch.hypot(down, across), torch.atan2(down, across.expand(WINDOW, -1))
+    steep = angle.abs() > 3 * math.pi / 8
+    sectors = (angle.abs() < math.pi / 8, steep, *(~steep & (sign * angle >= math.pi / 8) for sign in (1, -1)))
     masks = [
         column_weights() * sector * ((radius >= low) & (radius < high))
         for sector in sectors
