@@ -280,6 +280,10 @@ def test_a_teacher_of_other_latents_is_refused(preset, folder, tmp_path):
     for teacher in (tmp_path / "1", tmp_path / "1" / "model"):  # rounded to float16
         taken = run("train", preset, *words, "--out", tmp_path / teacher.name / "b", "--teacher", teacher)
         assert taken.exit_code == 0, taken.output
+    index = tmp_path / "1" / "model" / "model_index.json"
+    index.write_text(index.read_text().replace('"SeeSRPipeline"', '"D3SRPipeline", "one_step_timestep": 399'))
+    refused = run("train", preset, *words, "--out", tmp_path / "c", "--teacher", tmp_path / "1" / "model")
+    assert "a model of the sampler d3sr knows few timesteps, a teacher all" in refused.output.replace("\n", " ")
 
 
 def test_a_student_without_refinement_is_not_refined(preset, folder, tmp_path):
@@ -422,7 +426,7 @@ def test_finetuning_starts_from_the_bundled_model(folder, tmp_path):
         (["--set", "defaults.sampler=euler"], "defaults.sampler is 'euler'"),
         (["--set", "task.kind=critic"], "it must be student, teacher or d3sr"),
         (["--set", "pairs.crop=512"], "no usable photo"),
-        (["--set", "task.distillation=1.0", "--teacher", "compact"], "compact: the teacher knows AddSR's four"),
+        (["--set", "task.distillation=1.0", "--teacher", "compact"], "compact: a model of the sampler addsr knows few"),
         (["--set", "loop.betas=[0.9]"], "loop.betas is [0.9]; it must have 2 values"),
         (["--set", "task.gammas=['a']"], "task.gammas has 'a'; it must hold numbers"),
         (["--set", "pairs.crop=50"], "pairs.crop is 50; it must be a multiple of 32"),

@@ -7,6 +7,7 @@ from torch import nn
 
 from addsr.data.pairs import Pairs
 from addsr.diffusion.samplers.addsr import AddSRSampler
+from addsr.diffusion.samplers.ancestral import AncestralSampler
 from addsr.diffusion.samplers.d3sr import D3SRSampler
 from addsr.discriminators.diffusion import DiffusionDiscriminator
 from addsr.discriminators.dino import DinoDiscriminator, load_vit
@@ -176,8 +177,10 @@ def _teacher(config: dict[str, Any], student: Networks, *, resumed: bool) -> Net
     if (source := config.get("teacher")) is None:
         raise TrainingError(_NO_TEACHER)
     teacher = networks_from(source)
-    if isinstance(teacher.restorer.sampler, AddSRSampler):  # asked at any other timestep it would answer noise
-        raise TrainingError(f"{source}: the teacher knows AddSR's four timesteps only; {_GIVE_TEACHER}")
+    sampler = teacher.restorer.sampler
+    if not isinstance(sampler, AncestralSampler):  # asked at any timestep but its few, it would answer noise
+        message = f"{source}: a model of the sampler {sampler.name} knows few timesteps, a teacher all"
+        raise TrainingError(f"{message}; {_GIVE_TEACHER}")
     if not resumed and not same_autoencoder(student.restorer.vae, teacher.restorer.vae):
         raise TrainingError(
             f"{source}: the teacher's autoencoder is not the student's, so their latents differ; "
