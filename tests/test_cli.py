@@ -409,7 +409,7 @@ def test_a_published_model_from_the_command_line(addsr, photo, release, tmp_path
     words = ("--steps", 2, "--prompt", "y " * 60, "--json", "-o", tmp_path / "out")
     code, out, err = addsr("upscale", photo, "--model", tmp_path / "converted", *words)
     assert (code, json.loads(out)["guidance_scale"]) == (0, 1.0)
-    assert err.count("warning: the prompt has") == 1
+    assert err.count("warning: the prompt '") == 1
     code, out, _ = addsr("upscale", photo, "--model", release, "--plan", "--json")
     assert json.loads(out)["tiles"] == 1
     assert addsr("upscale", photo, "--model", release, "--steps", 5)[0] == 2

@@ -148,7 +148,7 @@ def test_a_long_prompt_is_cut_aloud(up):
             up(photo(), steps=1, prompt="y" * 90 + "z" * 10)
 
 
-def test_converted_is_the_same_model(release, up, tmp_path):
+def test_converted_is_the_same_model(release, up, tmp_path, monkeypatch):
     written = convert_model(locate(release), tmp_path / "converted")
     assert "MODEL_CARD.md" in written
     hashes = (tmp_path / "converted" / "SHA256SUMS").read_text().splitlines()
@@ -161,6 +161,11 @@ def test_converted_is_the_same_model(release, up, tmp_path):
     subprocess.run([sys.executable, "-c", alone, tmp_path / "converted"], check=True)  # nothing else is imported
     with pytest.raises(OutputError, match="exists already"):
         convert_model(locate(release), tmp_path / "converted")
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as patched:  # told before anything is read
+        patched.setattr("addsr.convert.load_restorer", lambda *_: pytest.fail("reads"))
+        with pytest.raises(OutputError, match="out: cannot be written"):
+            convert_model(locate(release), tmp_path / "file" / "out")
     half = convert_model(locate(release), tmp_path / "half", "bf16")
     assert half["unet/" + WEIGHTS] < 0.6 * written["unet/" + WEIGHTS]
     assert addsr.load(tmp_path / "half", device="cpu", precision="bf16")(photo(), steps=1).size == (96, 80)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+BEGINNING = 40  # characters that tell prompts, negative ones too, from one another
 SHOWN = 200  # characters of what was cut
 
 
@@ -63,11 +64,15 @@ class PromptEncoder:
         ids = self.tokenizer(prompt, truncation=False, verbose=False)["input_ids"]
         if len(ids) > length:
             lost = self.tokenizer.decode(ids[length - 1 : -1], skip_special_tokens=True).strip()
-            lost = lost if len(lost) <= SHOWN else lost[:SHOWN] + " …"
             self._cut[prompt] = (
-                f"the prompt has {len(ids)} tokens and the text encoder takes {length}; cut off: {lost!r}"
+                f"the prompt {_shown(prompt, BEGINNING)!r} has {len(ids)} tokens and the text encoder takes {length}; "
+                f"cut off: {_shown(lost, SHOWN)!r}"
             )
         tokens = self.tokenizer([prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         device = self.device or next(text_encoder.parameters()).device
         with torch.autocast(device.type, enabled=False):  # the same whoever asks first, in training and out of it
             return text_encoder(tokens.input_ids.to(device))[0]
+
+
+def _shown(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[:characters] + " …"
