@@ -7,8 +7,8 @@ CASES and HR as for `quality.py`. Prints for each model and case the means over 
 `grid_distance` of `addsr.losses.grid` and of `seam_distance`, in per cent of the detail's and the steps' strength; then the
 distance of the mean `power_shares` of `addsr.losses.spectrum` from HR's, in per cent of its largest; then how woven they
 are along the axes, and along the diagonals, the mean `weave` of `addsr.losses.weave` in per cent, at full size, a half and a
-quarter. At last what photos of other
-contents are from one another (the spectrum: every second from the others), which is chance alone, and how woven HR is.
+quarter. At last what photos of other contents are from one another (the spectrum: every second from the others), which is
+chance alone, and how woven HR is.
 """
 
 import argparse

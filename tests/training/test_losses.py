@@ -25,7 +25,7 @@ from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.reconstruction import balanced
 from addsr.losses.scene_statistics import scene_statistics_distance
 from addsr.losses.spectrum import mean_over_frequencies, power_shares, spectral_distance
-from addsr.losses.weave import excess_of_weave
+from addsr.losses.weave import excess_of_weave, weave
 
 
 def test_hinge_losses():
@@ -365,6 +365,21 @@ def test_strokes_of_both_axes_are_told_where_they_cross_and_hr_has_none(two):
     elsewhere = torch.cat([crossed[..., 64:], hr[..., :64]], 3), torch.cat([hr[..., :64], crossed[..., 64:]], 3)
     assert (excess_of_weave(*elsewhere) > 1.4 * chance).all()
     torch.testing.assert_close(excess_of_weave(crossed.mT, hr.mT), excess_of_weave(crossed, hr))
+
+    def excess(pictures, targets, way):  # along the axes alone, or the diagonals
+        ways = [(a - b).relu()[..., way, :] for a, b in zip(weave(pictures), weave(targets), strict=True)]
+        return torch.stack([one.flatten(1).mean(1) for one in ways]).mean(0)
+
+    total = excess(crossed, hr, 0) + excess(crossed, hr, 1)
+    torch.testing.assert_close(total, excess_of_weave(crossed, hr))
+    chance = excess(other, hr, 0)
+    assert (chance < 0.03).all()
+    for fine in (beside, slanted):
+        assert (excess(fine, hr, 0) < 2 * chance).all()
+    for woven in (crossed, coloured, large, 0.5 + 0.3 * (crossed - 0.5)):
+        assert (excess(woven, hr, 0) > 2.5 * chance).all()
+    assert (excess(*elsewhere, 0) > 2 * chance).all()
+    assert (excess(slanted + leaning - 0.5, hr, 1) > 2.5 * excess(other, hr, 1)).all()
 
 
 DISTANCES = (partial(grid_distance, cell=4), partial(excess_of_steps, cell=4), spectral_distance, excess_of_weave)

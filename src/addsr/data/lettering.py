@@ -97,13 +97,13 @@ def lettered(
     for _ in range(rng.integers(*settings.blocks, endpoint=True)):
         letters = _letters(settings, fonts[int(rng.integers(len(fonts)))], rng)
         place = _placed(letters.size, hr, settings, rng)
+        below = None
         if rng.random() < settings.sign_probability:
             hr, below = _painted(hr, _laid(Image.new("L", letters.size, 255), place, hr, settings, rng), None, rng)
-            hr, _ = _painted(hr, _laid(letters, place, hr, settings, rng), below, rng)
-        else:
-            mask = _laid(letters, place, hr, settings, rng)
+        mask = _laid(letters, place, hr, settings, rng)
+        if below is None:
             below = (hr * mask).sum((1, 2)) / mask.sum().clamp_min(1)
-            hr, _ = _painted(hr, mask, below, rng)
+        hr, _ = _painted(hr, mask, below, rng)
     if rng.random() < settings.lines_probability:
         hr, _ = _painted(hr, _lines(hr, settings, rng), hr.mean((1, 2)), rng)
     return hr
@@ -122,7 +122,7 @@ def _face(path: Path | None, size: int) -> ImageFont.FreeTypeFont:
 def _letters(settings: LetteringSettings, path: Path | None, rng: np.random.Generator) -> Image.Image:
     """A mask of a block of text, with a margin."""
     low, high = np.log(settings.size)
-    size = max(round(float(np.exp(rng.uniform(low, high))) * FINE), 1)
+    size = round(float(np.exp(rng.uniform(low, high))) * FINE)
     face = _face(path, size)
     alphabet = (CAPITALS, SMALL, SMALL + CAPITALS, DIGITS)[rng.choice(4, p=(0.4, 0.3, 0.15, 0.15))]
     rows = [_row(alphabet, settings.columns, rng) for _ in range(rng.integers(*settings.rows, endpoint=True))]
@@ -189,7 +189,7 @@ def _lines(hr: torch.Tensor, settings: LetteringSettings, rng: np.random.Generat
     drawn = Image.new("L", (width, height))
     draw = ImageDraw.Draw(drawn)
     for _ in range(rng.integers(*settings.lines, endpoint=True)):
-        thick = max(round(rng.uniform(*settings.width) * FINE), 1)
+        thick = round(rng.uniform(*settings.width) * FINE)
         kind, (x0, x1), (y0, y1) = (
             rng.integers(3),
             rng.uniform(-0.2, 1.2, 2) * width,

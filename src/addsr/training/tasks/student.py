@@ -46,7 +46,7 @@ class StudentSettings:
         grid: weight of the unevenness of detail over the decoder's cells; see `addsr.losses.grid`.
         seams: weight of steps between pixels in excess of HR's, at each place of a cell: `excess_of_steps`, see there.
         spectrum: weight of the distance between the detail's power spectrum and HR's; see `addsr.losses.spectrum`.
-        weave: weight of canvas beyond HR's, strokes of both axes over one another; see `addsr.losses.weave`.
+        weave: weight of canvas beyond HR's, strokes of both axes, or diagonals, over one another; see `addsr.losses.weave`.
         doubt, doubt_later: how much less detail is asked for where little is known, see there, of the first step and of
             later ones; 0 asks for all of HR's. Less doubt later lets each step add detail.
         detail_by_step: factors of `detail` and `statistics` at 999, 749, 499 and 249: rising ones leave the first step close
