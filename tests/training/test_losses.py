@@ -22,7 +22,7 @@ from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
 from addsr.losses.grid import excess_of_steps, grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
-from addsr.losses.reconstruction import balanced
+from addsr.losses.reconstruction import balanced, l1_at_contrasts
 from addsr.losses.scene_statistics import scene_statistics_distance
 from addsr.losses.spectrum import mean_over_frequencies, power_shares, spectral_distance
 from addsr.losses.weave import excess_of_weave, weave
@@ -105,6 +105,21 @@ def test_balancing_favours_the_easy_pictures():
     assert easy > 2 * typical > 4 * hopeless
     assert typical == pytest.approx(1)
     assert torch.equal(balanced(losses, 0), losses)
+
+
+def test_what_is_read_counts_where_hr_has_contrast_and_nowhere_else():
+    hr = torch.full((2, 3, 64, 64), 0.2)
+    hr[0, :, 30:32, 10:50] = 0.9  # a line; the second has one that is hardly seen
+    hr[1, :, 30:32, 10:50] = 0.4
+    off = torch.zeros(64, 64)
+    off[31, 20:40] = 0.1  # on the line
+    away = off.roll(-20, 0)
+    assert l1_at_contrasts(hr + off, hr).tolist() == pytest.approx([off.mean().item(), 0])
+    assert l1_at_contrasts(hr + away, hr).abs().max() == 0
+    pictures = (hr + off).requires_grad_()
+    l1_at_contrasts(pictures, hr).sum().backward()
+    assert pictures.grad[0].count_nonzero() == 3 * 20
+    assert pictures.grad[1].count_nonzero() == 0
 
 
 def test_late_timesteps_distil_more():

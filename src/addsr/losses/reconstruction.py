@@ -1,12 +1,16 @@
 """Pixel and perceptual distance to HR, and the balance between easy and hopeless pictures."""
 
 import torch
+import torch.nn.functional as F
 
 from addsr.data.draws import Draws
 from addsr.losses.lpips import SqueezeLPIPS
+from addsr.losses.normalized_luminance import luminance
 
 SHIFT = 8  # pixels that the pictures are shifted by at most before LPIPS
 TYPICAL = 0.1  # loss of a typical picture, at which balancing leaves the gradient as it is
+SURROUNDINGS = 9  # pixels along a side, over which luminance spans what it does
+SPANS = (0.3, 0.7)  # of luminance: a tenth to a third of photos span more than the first, nine tenths of letters do
 
 
 def balanced(losses: torch.Tensor, balance: float) -> torch.Tensor:
@@ -17,6 +21,20 @@ def balanced(losses: torch.Tensor, balance: float) -> torch.Tensor:
     if not balance:
         return losses
     return (TYPICAL + balance) * torch.log1p(losses / balance)
+
+
+def l1_at_contrasts(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean (N,) of the absolute difference in places where HR's luminance spans much within a few pixels, times how much,
+    over all places: of letters, thin lines and outlines, which are read, so that there it counts which detail it is.
+
+    Args:
+        pictures, targets: (N, 3, H, W) in about [0, 1]; targets are HR.
+    """
+    with torch.no_grad():
+        grey, around = luminance(targets), (SURROUNDINGS, 1, SURROUNDINGS // 2)
+        span = F.max_pool2d(grey, *around) + F.max_pool2d(-grey, *around)
+        weights = ((span - SPANS[0]) / (SPANS[1] - SPANS[0])).clamp(0, 1)
+    return (weights * (pictures - targets).abs()).mean((1, 2, 3))
 
 
 def shifted_lpips(lpips: SqueezeLPIPS, pictures: torch.Tensor, targets: torch.Tensor, draws: Draws) -> torch.Tensor:
