@@ -22,7 +22,7 @@ from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import teacher_weight, timestep_adapting_weight
 from addsr.losses.grid import excess_of_steps, grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
-from addsr.losses.reconstruction import balanced, l1_at_contrasts
+from addsr.losses.reconstruction import balanced, l1_at_contrasts, l1_of_the_known
 from addsr.losses.scene_statistics import scene_statistics_distance
 from addsr.losses.spectrum import mean_over_frequencies, power_shares, spectral_distance
 from addsr.losses.weave import excess_of_weave, weave
@@ -120,6 +120,18 @@ def test_what_is_read_counts_where_hr_has_contrast_and_nowhere_else():
     l1_at_contrasts(pictures, hr).sum().backward()
     assert pictures.grad[0].count_nonzero() == 3 * 20
     assert pictures.grad[1].count_nonzero() == 0
+
+
+def test_detail_that_lr_cannot_show_is_not_known():
+    hr = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    finest = 0.2 * (torch.arange(64) % 2 - 0.5).expand(64, 64)  # periods of 2 pixels; LR shows none below 8
+    coarse = 0.2 * (torch.arange(64) // 16 % 2 - 0.5).expand(64, 64)  # of 32
+    unseen, seen = (l1_of_the_known(hr + off, hr).mean() for off in (finest, coarse))
+    assert unseen < 0.02 * coarse.abs().mean()  # at the borders
+    assert seen.item() == pytest.approx(coarse.abs().mean().item(), rel=0.1)
+    pictures = (hr + coarse).requires_grad_()
+    l1_of_the_known(pictures, hr).sum().backward()
+    assert pictures.grad.count_nonzero() > 0.9 * hr.numel()
 
 
 def test_late_timesteps_distil_more():

@@ -84,7 +84,7 @@ def test_the_first_caption_that_is_cut_is_said_and_no_other():
     assert [str(warning.message).split(";")[0] for warning in said] == ["the prompt meadow is cut"]
 
 
-@pytest.mark.parametrize("name", ["contrast", "grid", "seams", "spectrum", "weave"])
+@pytest.mark.parametrize("name", ["contrast", "known", "grid", "seams", "spectrum", "weave"])
 def test_further_distances_to_hr_count_at_every_step(name, lpips_weights, batch):
     settings = {"refine": 1, name: 2, "adversarial": 0, "distillation": 0}
     losses = losses_of(lpips_weights, batch, **OFF | settings)

@@ -3,7 +3,9 @@
 import torch
 import torch.nn.functional as F
 
+from addsr.data.degradation import SCALE
 from addsr.data.draws import Draws
+from addsr.image.resize import resize
 from addsr.losses.lpips import SqueezeLPIPS
 from addsr.losses.normalized_luminance import luminance
 
@@ -35,6 +37,18 @@ def l1_at_contrasts(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tens
         span = F.max_pool2d(grey, *around) + F.max_pool2d(-grey, *around)
         weights = ((span - SPANS[0]) / (SPANS[1] - SPANS[0])).clamp(0, 1)
     return (weights * (pictures - targets).abs()).mean((1, 2, 3))
+
+
+def l1_of_the_known(pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean (N,) of the absolute difference when both are as small as LR: of what clean LR shows of HR, and no invented
+    detail has a reason to change. L1 at full size is nearly all of the detail.
+
+    Args:
+        pictures, targets: (N, 3, H, W), sides a multiple of `SCALE`.
+    """
+    height, width = pictures.shape[2:]
+    with torch.autocast(pictures.device.type, enabled=False):  # bf16 would round what is weighed here
+        return resize((pictures - targets).float(), (height // SCALE, width // SCALE)).abs().mean((1, 2, 3))
 
 
 def shifted_lpips(lpips: SqueezeLPIPS, pictures: torch.Tensor, targets: torch.Tensor, draws: Draws) -> torch.Tensor:

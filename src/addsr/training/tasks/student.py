@@ -20,7 +20,7 @@ from addsr.losses.detail import excess_and_missing_detail
 from addsr.losses.distillation import GAMMAS, TEACHER_WEIGHTS, teacher_weight, timestep_adapting_weight
 from addsr.losses.grid import excess_of_steps, grid_distance
 from addsr.losses.lpips import SqueezeLPIPS
-from addsr.losses.reconstruction import balanced, l1_at_contrasts, shifted_lpips
+from addsr.losses.reconstruction import balanced, l1_at_contrasts, l1_of_the_known, shifted_lpips
 from addsr.losses.scene_statistics import scene_statistics_distance
 from addsr.losses.spectrum import spectral_distance
 from addsr.losses.weave import excess_of_weave
@@ -39,6 +39,7 @@ class StudentSettings:
     Attributes:
         l1: weight of L1 in [0, 1] to HR.
         contrast: further weight of L1 where HR spans much luminance within a few pixels, as letters and thin lines do.
+        known: further weight of L1 between the pictures and HR as small as LR.
         lpips, lpips_final: weight of LPIPS beside it, at the start and at the end of the run. Large at the start it is
             pleased with a texture of PixelShuffle's grid long before anything is restored.
         grain, detail: weights of fine detail in excess of what should be there, and of what is missing of it; see
@@ -81,6 +82,7 @@ class StudentSettings:
 
     l1: float = 1.0
     contrast: float = 0.0
+    known: float = 0.0
     lpips: float = 0.15
     lpips_final: float = 0.5
     grain: float = 0.0
@@ -222,6 +224,7 @@ class StudentTask:
         cell = self.student.vae_scale_factor
         for name, weight, distance in (
             ("contrast", settings.contrast, l1_at_contrasts),
+            ("known", settings.known, l1_of_the_known),
             ("grid", settings.grid, partial(grid_distance, cell=cell)),
             ("seams", settings.seams, partial(excess_of_steps, cell=cell)),
             ("spectrum", settings.spectrum, spectral_distance),
