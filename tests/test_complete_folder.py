@@ -22,10 +22,18 @@ def interrupted(target):
         raise KeyboardInterrupt
 
 
-def test_nothing_is_left_of_an_interruption(tmp_path):
+@pytest.mark.parametrize("name", ["model", "deep/deeper/model"])
+def test_nothing_is_left_of_an_interruption(tmp_path, name):
     with pytest.raises(KeyboardInterrupt):
-        interrupted(tmp_path / "model")
+        interrupted(tmp_path / name)
     assert not names(tmp_path)
+
+
+def test_an_interruption_takes_no_folder_that_was_there(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "mine" / "deep" / "model")
+    assert names(tmp_path) == ["mine"]
 
 
 @pytest.mark.parametrize("replace", [False, True])

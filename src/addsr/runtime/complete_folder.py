@@ -3,13 +3,14 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
 def complete_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """An empty folder to write into, which gets the name `target` at the end, and is gone if there was an error.
+    """An empty folder to write into, which gets the name `target` at the end; if there was an error, it is gone, and so
+    are the folders that were made for it.
 
     Args:
         target: must not exist, or be empty, unless `replace`.
@@ -22,6 +23,7 @@ def complete_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
     if aside.exists() and not target.exists():
         aside.rename(target)
+    missing = [folder for folder in part.parents if not folder.exists()]  # the innermost first
     try:
         part.mkdir(parents=True)
         yield part
@@ -31,6 +33,9 @@ def complete_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
             part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):  # of one that holds something, such as `target`
+            for folder in missing:
+                folder.rmdir()
 
 
 def _replace(target: Path, part: Path, aside: Path) -> None:
