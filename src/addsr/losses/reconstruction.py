@@ -12,7 +12,7 @@ from addsr.losses.normalized_luminance import luminance
 SHIFT = 8  # pixels that the pictures are shifted by at most before LPIPS
 TYPICAL = 0.1  # loss of a typical picture, at which balancing leaves the gradient as it is
 SURROUNDINGS = 9  # pixels along a side, over which luminance spans what it does
-SPANS = (0.3, 0.7)  # of luminance: a tenth to a third of photos span more than the first, nine tenths of letters do
+SPANS = (0.3, 0.7)  # of luminance: a fifth of photos spans more than the first, and nine tenths of letters
 
 
 def balanced(losses: torch.Tensor, balance: float) -> torch.Tensor:
