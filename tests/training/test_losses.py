@@ -409,10 +409,17 @@ def test_strokes_of_both_axes_are_told_where_they_cross_and_hr_has_none(two):
     assert (excess(slanted + leaning - 0.5, hr, 1) > 2.5 * excess(other, hr, 1)).all()
 
 
-DISTANCES = (partial(grid_distance, cell=4), partial(excess_of_steps, cell=4), spectral_distance, excess_of_weave)
+DISTANCES = (
+    partial(grid_distance, cell=4),
+    partial(excess_of_steps, cell=4),
+    spectral_distance,
+    excess_of_weave,
+    l1_at_contrasts,
+    l1_of_the_known,
+)
 
 
-def test_grid_and_spectrum_are_measured_in_float32_and_flat_pictures_have_gradients():
+def test_distances_are_measured_in_float32_and_flat_pictures_have_gradients():
     pictures, targets = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
     with torch.autocast("cpu", torch.bfloat16):
         automatic = [distance(pictures, targets) for distance in DISTANCES]
